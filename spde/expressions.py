@@ -1,0 +1,240 @@
+"""Safe expressions: parsed, checked against a whitelist, never evaluated as Python.
+
+A text such as ``u - u**3`` or ``mean(u)**2 > 0.5`` becomes a tree of the few node kinds below. The tree
+is then walked: over NumPy arrays (`Expression.__call__`), or into a SymPy expression (`symbolic`), from
+which derivatives and compiled kernels are made. No part of the text reaches `eval`.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from spde.errors import ExpressionError
+
+_MAX_LENGTH = 2000
+_MAX_EXPONENT = 64
+
+_BINARY = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_COMPARE = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+_ELEMENTWISE = {
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+}
+REDUCTIONS = ("mean", "max", "min", "sum")
+_CONSTANTS = {"pi": math.pi, "e": math.e}
+RESERVED = (*_ELEMENTWISE, *REDUCTIONS, *_CONSTANTS)
+
+
+class Expression:
+    """A checked expression in named variables.
+
+    Parameters
+    ----------
+    text : the expression
+    variables : names that it may use
+    reductions : whether mean, max, min, sum (over space) and comparisons are allowed, as in observables
+
+    Raises
+    ------
+    ExpressionError : with the offending part, and what is allowed
+    """
+
+    def __init__(self, text: str | float, variables: Sequence[str], reductions: bool = False):
+        self.text = str(text)
+        self.variables = tuple(variables)
+        self._reductions = reductions
+        if len(self.text) > _MAX_LENGTH:
+            raise ExpressionError(f"expression longer than {_MAX_LENGTH} characters")
+        try:
+            self._tree = ast.parse(self.text.strip(), mode="eval").body
+            self._check(self._tree)
+            _fold(self._tree)
+        except (SyntaxError, ValueError) as error:
+            raise ExpressionError(f"cannot parse expression {self.text!r}") from error
+        except (RecursionError, MemoryError) as error:
+            raise ExpressionError("expression is nested too deeply") from error
+
+    def _refuse(self, what: str) -> ExpressionError:
+        return ExpressionError(f"{what} in expression {self.text!r}")
+
+    def _check(self, node: ast.AST) -> None:
+        match node:
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+                self._check(left)
+                self._check(right)
+                if isinstance(op, ast.Pow):
+                    self._check_power(right)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+                self._check(operand)
+            case ast.Constant(value=bool()):
+                raise self._refuse(f"'{node.value}' is not a number")
+            case ast.Constant(value=int() | float()):
+                if not math.isfinite(float(node.value)):
+                    raise self._refuse("a number that is not finite")
+            case ast.Name(id=name):
+                if name not in self.variables and name not in _CONSTANTS:
+                    allowed = ", ".join((*self.variables, *_CONSTANTS))
+                    raise self._refuse(f"unknown name {name!r} (known: {allowed})")
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+                self._check_call(name, args)
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
+                if not self._reductions:
+                    raise self._refuse("a comparison is not allowed")
+                self._check(left)
+                self._check(right)
+            case _:
+                raise self._refuse(f"{type(node).__name__} is not allowed")
+
+    def _check_power(self, exponent: ast.AST) -> None:
+        value = _fold(exponent)
+        if value is not None and abs(value) > _MAX_EXPONENT:
+            raise self._refuse(f"an exponent beyond {_MAX_EXPONENT}")
+
+    def _check_call(self, name: str, args: list[ast.expr]) -> None:
+        known = (*_ELEMENTWISE, *(REDUCTIONS if self._reductions else ()))
+        if name not in known:
+            raise self._refuse(f"unknown function {name!r} (known: {', '.join(known)})")
+        if len(args) != 1:
+            raise self._refuse(f"{name} takes one argument, {len(args)} given")
+        self._check(args[0])
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The variables that the expression uses."""
+        found = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
+        return frozenset(found & set(self.variables))
+
+    def __call__(self, values: Mapping[str, np.ndarray], reduce: Callable | None = None) -> np.ndarray:
+        """Evaluate over arrays.
+
+        Parameters
+        ----------
+        values : an array for each variable, broadcastable against each other
+        reduce : reduce(name, array) carries out mean, max, min and sum over space
+
+        Returns
+        -------
+        array of the broadcast shape; comparisons give 0.0 and 1.0
+        """
+        with np.errstate(all="ignore"):
+            return np.asarray(self._walk(self._tree, values, reduce), dtype=float)
+
+    def _walk(self, node, values, reduce):
+        match node:
+            case ast.BinOp(left=left, op=op, right=right):
+                return _BINARY[type(op)](self._walk(left, values, reduce), self._walk(right, values, reduce))
+            case ast.UnaryOp(op=op, operand=operand):
+                value = self._walk(operand, values, reduce)
+                return -value if isinstance(op, ast.USub) else value
+            case ast.Constant(value=value):
+                return np.float64(value)
+            case ast.Name(id=name):
+                return values[name] if name in values else np.float64(_CONSTANTS[name])
+            case ast.Call(func=ast.Name(id=name), args=[argument]):
+                inner = self._walk(argument, values, reduce)
+                return _ELEMENTWISE[name](inner) if name in _ELEMENTWISE else reduce(name, inner)
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                outcome = _COMPARE[type(op)](
+                    self._walk(left, values, reduce), self._walk(right, values, reduce)
+                )
+                return np.asarray(outcome, dtype=float)
+
+    def symbolic(self):
+        """The expression as SymPy, for derivatives and kernels. Raises ExpressionError on reductions."""
+        import sympy  # half a second to import: only runs that need a derivative pay
+
+        symbols = {name: sympy.Symbol(name, real=True) for name in self.variables}
+
+        def build(node):
+            constant = _fold(node)
+            if constant is not None:
+                return sympy.Integer(int(constant)) if constant.is_integer() else sympy.Float(constant, 17)
+            match node:
+                case ast.BinOp(left=left, op=op, right=right):
+                    return _BINARY[type(op)](build(left), build(right))
+                case ast.UnaryOp(op=op, operand=operand):
+                    return -build(operand) if isinstance(op, ast.USub) else build(operand)
+                case ast.Name(id=name):
+                    return symbols[name]
+                case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _ELEMENTWISE:
+                    return getattr(sympy, {"abs": "Abs"}.get(name, name))(build(argument))
+            raise self._refuse("only a smooth pointwise formula is allowed here; found a reduction or comparison")
+
+        return build(self._tree)
+
+
+def _fold(node: ast.AST) -> float | None:
+    """Value of a constant subtree in double precision, None where a variable enters."""
+    match node:
+        case ast.Constant(value=value):
+            return float(value)
+        case ast.Name(id=name):
+            return _CONSTANTS.get(name)
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _fold(operand)
+            return None if value is None else (-value if isinstance(op, ast.USub) else value)
+        case ast.BinOp(left=left, op=op, right=right):
+            a, b = _fold(left), _fold(right)
+            if a is None or b is None:
+                return None
+            try:
+                value = _BINARY[type(op)](a, b)
+            except (OverflowError, ZeroDivisionError) as error:
+                raise ExpressionError("a constant in the expression is not finite") from error
+            if isinstance(value, complex) or not math.isfinite(value):
+                raise ExpressionError("a constant in the expression is not a finite real number")
+            return value
+    return None
+
+
+def symbols(names: Sequence[str]) -> list:
+    """SymPy symbols as `Expression.symbolic` makes them."""
+    import sympy
+
+    return [sympy.Symbol(name, real=True) for name in names]
+
+
+def compile_pointwise(formulas: Sequence, names: Sequence[str]) -> Callable:
+    """Compile SymPy formulas into one Numba function of scalars.
+
+    Parameters
+    ----------
+    formulas : SymPy expressions in the symbols of `names`
+    names : the order of the arguments
+
+    Returns
+    -------
+    compiled function (scalars...) -> tuple of len(formulas) floats
+    """
+    import sympy
+    from numba import njit
+
+    # the source that SymPy prints comes from its own tree, not from the user's text
+    exact = [sympy.sympify(formula).evalf(17) if formula.is_number else formula for formula in formulas]
+    plain = sympy.lambdify(symbols(names), tuple(exact), modules="math", cse=True)
+    return njit(plain, error_model="numpy")
