@@ -1,0 +1,502 @@
+"""The configuration file: schema, defaults (each in one place, here), checks and error messages."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kswgd_hpc.errors import ConfigurationError
+from spde.equations import CATALOGUE
+from spde.expressions import RESERVED
+
+_MAX_NODES = 100_000
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Numbers = Finite | Annotated[list[Finite], Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+Count = Annotated[int, Field(ge=1, le=2**31)]
+Formula = Text | Finite
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values are not changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Domain(Section):
+    """An interval."""
+
+    length: Positive
+    points: Annotated[int, Field(ge=2, le=2**20)]
+    boundary: Literal["periodic", "neumann", "dirichlet"] = "neumann"
+
+
+class Noise(Section):
+    """Space-time white noise."""
+
+    amplitude: Positive
+    covariance: Literal["white"] = "white"
+
+
+class SpdeSystem(Section):
+    """du = (diffusivity u_xx + reaction(u)) dt + amplitude dW."""
+
+    kind: Literal["spde"]
+    equation: Literal[(*CATALOGUE, "custom")]
+    parameters: dict[Name, Finite] = {}
+    domain: Domain
+    discretization: Literal["finite_difference", "spectral"] = "finite_difference"
+    noise: Noise
+    diffusivity: NonNegative | None = None
+    reaction: Formula | None = None
+
+    @model_validator(mode="after")
+    def _custom_names_its_parts(self):
+        if self.equation == "custom":
+            for key in ("diffusivity", "reaction"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"equation: custom needs the key '{key}'")
+        elif self.diffusivity is not None or self.reaction is not None:
+            raise ValueError(
+                f"'diffusivity' and 'reaction' belong to equation: custom; {self.equation} takes 'parameters'"
+            )
+        reserved = sorted({"u", "x", *RESERVED} & set(self.parameters))
+        if reserved:
+            raise ValueError(f"parameter {reserved[0]!r} has the name of something else")
+        return self
+
+
+class DiffusionSystem(Section):
+    """Langevin in a potential, or a general drift with constant noise."""
+
+    kind: Literal["diffusion"]
+    variables: Annotated[list[Name], Field(min_length=1, max_length=64)]
+    potential: Text | None = None
+    temperature: Positive | None = None
+    drift: list[Formula] | None = None
+    diffusion: Finite | list[Finite] | list[list[Finite]] | None = None
+
+    @model_validator(mode="after")
+    def _potential_or_drift(self):
+        names = self.variables
+        if len(set(names)) < len(names):
+            raise ValueError("'variables' repeats a name")
+        reserved = sorted(set(RESERVED) & set(names))
+        if reserved:
+            raise ValueError(f"variable {reserved[0]!r} has the name of a function or constant")
+        if (self.potential is None) == (self.drift is None):
+            raise ValueError("give either 'potential' with 'temperature', or 'drift' with 'diffusion'")
+        if self.potential is not None and (self.temperature is None or self.diffusion is not None):
+            raise ValueError("'potential' needs 'temperature' and no 'diffusion'")
+        if self.drift is not None and (self.diffusion is None or self.temperature is not None):
+            raise ValueError("'drift' needs 'diffusion' and no 'temperature'")
+        if self.drift is not None and len(self.drift) != len(names):
+            raise ValueError(f"'drift' has {len(self.drift)} entries for {len(names)} variables")
+        return self
+
+
+class DataSystem(Section):
+    """The user's own arrays: (samples, d), or (trajectories, times, d) with sampling_interval."""
+
+    kind: Literal["data"]
+    path: Text
+    dataset: Text | None = None
+    sampling_interval: Positive | None = None
+    mobility: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+
+
+class Constant(Section):
+    """The same state everywhere."""
+
+    kind: Literal["constant"]
+    value: Numbers
+
+
+class Gaussian(Section):
+    """Independent normals, per component."""
+
+    kind: Literal["gaussian"]
+    mean: Numbers = 0.0
+    deviation: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 1.0
+
+
+class Uniform(Section):
+    """Independent uniforms, per component."""
+
+    kind: Literal["uniform"]
+    low: Numbers
+    high: Numbers
+
+
+class ExpressionInitial(Section):
+    """A field given as an expression in x."""
+
+    kind: Literal["expression"]
+    value: Formula
+
+
+class FileInitial(Section):
+    """States from a file, (d,) or (n, d); used in turn."""
+
+    kind: Literal["file"]
+    path: Text
+    dataset: Text | None = None
+
+
+Initial = Annotated[
+    Constant | Gaussian | Uniform | ExpressionInitial | FileInitial, Field(discriminator="kind")
+]
+
+
+class Ensemble(Section):
+    """How trajectories are made, or, for data, at which lag they are read."""
+
+    trajectories: Count | None = None
+    initial: Initial | None = None
+    scheme: Literal[
+        "auto", "euler_maruyama", "semi_implicit", "exponential_euler", "exponential_heun", "heun"
+    ] = "auto"
+    time_step: Positive | None = None
+    burn_in: NonNegative = 0.0
+    duration: Positive | None = None
+    lag_time: Positive | None = None
+    stride: Positive | None = None
+    store: bool = False
+
+
+class IdentityCoordinates(Section):
+    """The dictionary sees the whole state."""
+
+    kind: Literal["identity"]
+
+
+class ModeCoordinates(Section):
+    """The dictionary sees the first Laplacian coefficients."""
+
+    kind: Literal["modes"]
+    count: Count
+
+
+class GaussianDictionary(Section):
+    """Gaussians around states of the ensemble."""
+
+    kind: Literal["gaussian"]
+    size: Annotated[int, Field(ge=2, le=100_000)]
+    bandwidth: Literal["auto"] | Positive = "auto"
+
+
+class PolynomialDictionary(Section):
+    """Hermite polynomials by total degree."""
+
+    kind: Literal["polynomial"]
+    degree: Annotated[int, Field(ge=1, le=20)]
+
+
+class Koopman(Section):
+    """The Galerkin problem and its solution."""
+
+    estimator: Literal["reversible", "dirichlet", "edmd"] = "reversible"
+    coordinates: Annotated[IdentityCoordinates | ModeCoordinates, Field(discriminator="kind")] = (
+        IdentityCoordinates(kind="identity")
+    )
+    dictionary: Annotated[GaussianDictionary | PolynomialDictionary, Field(discriminator="kind")]
+    modes: Annotated[int, Field(ge=2, le=10_000)] = 10
+    regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
+    petsc_options: dict[str, str | int | float | bool | None] = {}
+
+
+class Kswgd(Section):
+    """Transport of particles to the invariant law."""
+
+    particles: Count
+    initial: Initial
+    step_size: Literal["auto"] | Positive = "auto"
+    steps: Count = 400
+    relaxation: NonNegative = 0.0
+    baselines: Annotated[list[str], Field(max_length=0)] = []
+
+
+class FeynmanKac(Section):
+    """One prediction E_x[f(X_t) exp(-int c)] and its Monte Carlo reference."""
+
+    name: Name
+    observable: Formula
+    killing: Formula = 0.0
+    initial: Initial
+    times: Annotated[list[Positive], Field(min_length=1)]
+    trajectories: Annotated[int, Field(ge=2, le=2**31)] = 4096
+
+    @field_validator("times")
+    @classmethod
+    def _ascending(cls, times):
+        if sorted(set(times)) != times:
+            raise ValueError("times must ascend")
+        return times
+
+
+class Validation(Section):
+    """Predictions to compare with references."""
+
+    feynman_kac: list[FeynmanKac] = []
+
+    @field_validator("feynman_kac")
+    @classmethod
+    def _names_differ(cls, rows):
+        names = [row.name for row in rows]
+        if len(set(names)) < len(names):
+            raise ValueError("two entries have the same name")
+        return rows
+
+
+class Compute(Section):
+    """Where the dense array work is done."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["double"] = "double"
+
+
+class Checkpoint(Section):
+    """How often to save a restart file, and how many to keep."""
+
+    every: Text = "10min"
+    keep: Count = 2
+
+
+class Output(Section):
+    """Where results go, relative to the current directory."""
+
+    directory: Text = "results"
+    checkpoint: Checkpoint | None = None
+
+
+class Config(Section):
+    """A whole configuration; stages that are left out are not run."""
+
+    title: str = "KSWGD run"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    system: Annotated[SpdeSystem | DiffusionSystem | DataSystem, Field(discriminator="kind")]
+    ensemble: Ensemble = Ensemble()
+    koopman: Koopman | None = None
+    kswgd: Kswgd | None = None
+    validation: Validation = Validation()
+    compute: Compute = Compute()
+    output: Output = Output()
+
+    @model_validator(mode="after")
+    def _combination(self):
+        if self.koopman is None and (self.kswgd is not None or self.validation.feynman_kac):
+            raise ValueError("'kswgd' and 'validation' need a 'koopman' section")
+        (_check_data if self.system.kind == "data" else _check_simulation)(self)
+        if self.koopman and self.koopman.coordinates.kind == "modes" and self.system.kind != "spde":
+            raise ValueError("koopman.coordinates: modes are Laplacian modes, which only an spde has; use identity")
+        return self
+
+
+def _check_simulation(config: Config) -> None:
+    ensemble = config.ensemble
+    needed = ["trajectories", "initial", "time_step", "duration"]
+    if config.koopman is not None:
+        needed.append("lag_time")
+    for key in needed:
+        if getattr(ensemble, key) is None:
+            raise ValueError(f"'ensemble' needs the key '{key}'")
+    for key in ("burn_in", "duration", "lag_time", "stride"):
+        _whole_steps(f"ensemble.{key}", getattr(ensemble, key), ensemble.time_step)
+    if ensemble.lag_time is not None and ensemble.duration < ensemble.lag_time:
+        raise ValueError(f"ensemble.duration {ensemble.duration:g} is shorter than lag_time {ensemble.lag_time:g}")
+    if config.kswgd is not None:
+        _whole_steps("kswgd.relaxation", config.kswgd.relaxation, ensemble.time_step)
+    for row in config.validation.feynman_kac:
+        for time in row.times:
+            _whole_steps(f"validation.feynman_kac.{row.name}.times", time, ensemble.time_step)
+
+
+def _check_data(config: Config) -> None:
+    system, ensemble, koopman = config.system, config.ensemble, config.koopman
+    given = ensemble.model_fields_set - {"lag_time", "stride"}
+    if given:
+        raise ValueError(f"ensemble.{sorted(given)[0]} has no meaning for recorded data")
+    if config.validation.feynman_kac:
+        raise ValueError("'validation' needs a system that can be simulated, and data cannot")
+    if config.kswgd is not None and config.kswgd.relaxation > 0:
+        raise ValueError("kswgd.relaxation needs a system that can be simulated, and data cannot")
+    if koopman is None:
+        return
+    if koopman.estimator != "dirichlet":
+        if system.sampling_interval is None or ensemble.lag_time is None:
+            raise ValueError(
+                f"estimator: {koopman.estimator} needs pairs: give system.sampling_interval and ensemble.lag_time, "
+                "or use estimator: dirichlet"
+            )
+        for key in ("lag_time", "stride"):
+            _whole_steps(f"ensemble.{key}", getattr(ensemble, key), system.sampling_interval)
+        if config.kswgd is not None and system.mobility is None:
+            raise ValueError("transport from recorded trajectories needs system.mobility, or estimator: dirichlet")
+
+
+def _whole_steps(path: str, value: float | None, step: float) -> None:
+    if value is None:
+        return
+    steps = value / step
+    if abs(steps - round(steps)) > 1e-6 * max(1.0, steps) or (value > 0 and round(steps) < 1):
+        raise ValueError(f"{path} = {value:g} is not a multiple of the time step {step:g}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader; `load` has checked the node graph before it constructs anything."""
+
+
+def load(path: str | Path) -> tuple[Config, str]:
+    """Read and check a configuration file.
+
+    Returns
+    -------
+    the configuration, and the text of the file
+
+    Raises
+    ------
+    ConfigurationError : one line with the path of the key, what is wrong, and the nearest valid key
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: not a text file in UTF-8") from error
+    return parse(text, str(path)), text
+
+
+def parse(text: str, name: str = "configuration") -> Config:
+    """Check the text of a configuration; see `load`."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigurationError(f"{name}: expected keys such as 'system:' and 'koopman:' at the top level")
+        _check_nodes(node, name, "", {}, set())
+        values = yaml.load(text, Loader=_Loader)
+        return Config.model_validate(values)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}:" if where else ""
+        reason = getattr(error, "problem", None) or "not YAML"
+        raise ConfigurationError(f"{name}:{line} {_one_line(reason)}") from error
+    except ValidationError as error:
+        raise ConfigurationError(f"{name}: {_explain(error)}") from error
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise ConfigurationError(f"{name}: {_one_line(error)}") from error
+
+
+def _check_nodes(node: yaml.Node, name: str, path: str, sizes: dict[int, int], open_nodes: set[int]) -> int:
+    """Size of the document with its aliases expanded; refuses repeated keys, cycles and alias bombs."""
+    if id(node) in open_nodes:
+        raise ConfigurationError(f"{name}: {path or 'top level'}: an alias that contains itself")
+    if id(node) in sizes:
+        return sizes[id(node)]
+    open_nodes.add(id(node))
+    size = 1
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen if isinstance(key.value, str) else True:
+                raise ConfigurationError(f"{name}: {path}{key.value}: the key is given twice or is not a name")
+            seen.add(key.value)
+            size += _check_nodes(value, name, f"{path}{key.value}.", sizes, open_nodes)
+    elif isinstance(node, yaml.SequenceNode):
+        size += sum(_check_nodes(item, name, path, sizes, open_nodes) for item in node.value)
+    open_nodes.discard(id(node))
+    if size > _MAX_NODES:
+        raise ConfigurationError(f"{name}: {path or 'the file'} expands to more than {_MAX_NODES} values")
+    sizes[id(node)] = size
+    return size
+
+
+def _explain(error: ValidationError) -> str:
+    """The first, most telling problem as one line; how many more there are."""
+    problems = error.errors(include_url=False)
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    kind, location = first["type"], first["loc"]
+    path = ".".join(str(part) for part in location if not _is_branch(part)) or "configuration"
+    if kind == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}"
+        message = f"{path}: unknown key{hint}"
+    elif kind == "missing":
+        message = f"{path}: this key is required"
+    elif kind in ("literal_error", "union_tag_invalid"):
+        expected = first["ctx"].get("expected") or first["ctx"].get("expected_tags")
+        value = first["ctx"].get("tag", first["input"])
+        choices = [choice.strip(" '") for choice in str(expected).replace(" or ", ",").split(",")]
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; choose one of {', '.join(choices)}"
+        message = f"{path}: {_short(value)} is not available{hint}"
+    elif kind == "union_tag_not_found":
+        message = f"{path}: the key 'kind' is required"
+    elif path.endswith("baselines"):
+        message = f"{path}: no baselines are available in this version; leave the list empty"
+    else:
+        reason = first["msg"].removeprefix("Value error, ")
+        message = f"{path}: {reason}" + ("" if kind == "value_error" else f", got {_short(first['input'])}")
+    others = len({p["loc"] for p in problems}) - 1
+    if others and kind not in ("extra_forbidden",):
+        others = len({".".join(str(part) for part in p["loc"] if not _is_branch(part)) for p in problems}) - 1
+    return _one_line(message) + (f" (and {others} more)" if others > 0 else "")
+
+
+def _is_branch(part: Any) -> bool:
+    """Whether a part of pydantic's location names a branch of a union, not a key of the file."""
+    return isinstance(part, str) and (
+        part in {"spde", "data", "constant", "gaussian", "uniform", "expression", "file", "identity", "polynomial"}
+        or any(mark in part for mark in "[]()")
+        or part in {"float", "int", "str", "bool", "none", "literal"}
+    )
+
+
+def _keys_at(location: tuple) -> list[str]:
+    """Valid keys of the section at a location, following pydantic's path through the models."""
+    model: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        model = _child(model, part)
+        if model is None:
+            return []
+    return [] if not isinstance(model, type) else list(model.model_fields)
+
+
+def _child(model: Any, part: str) -> Any:
+    """Model reached from `model` (a model, or the candidates of a union) by one part of a location."""
+    if isinstance(model, list):
+        return next((m for m in model if part in _tags(m)), None)
+    if part not in model.model_fields:
+        return None
+    found = [m for m in _models(model.model_fields[part].annotation)]
+    return found[0] if len(found) == 1 else found
+
+
+def _models(annotation: Any) -> list[type[Section]]:
+    """Section models named anywhere in a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def _tags(model: type[Section]) -> tuple:
+    return getattr(model.model_fields["kind"].annotation, "__args__", ()) if "kind" in model.model_fields else ()
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(message: Any) -> str:
+    return " ".join(str(message).split())

@@ -1,0 +1,37 @@
+"""Dictionaries of observables, one kind a file.
+
+A dictionary works on scaled coordinates z and gives values, the gradient of a linear combination, and the
+Dirichlet form, and a coarser dictionary of half the size within its span, for the dictionary's share of the error.
+All array work goes through the array's own module: NumPy on the host, CuPy on a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from kswgd_hpc.dictionary.gaussian import GaussianDictionary
+from kswgd_hpc.dictionary.polynomial import PolynomialDictionary
+
+
+class Dictionary(Protocol):
+    """What the pipeline needs of a dictionary."""
+
+    size: int
+    bound: float  # largest absolute value of a function, infinite where there is none
+
+    def values(self, z: np.ndarray) -> np.ndarray:
+        """(n, c) coordinates to (n, p) values."""
+
+    def gradient(self, z: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """(n, c) gradients of the combination psi @ weights, weights (p,)."""
+
+    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+        """(p, p) sum over the n points of grad psi . mobility grad psi^T, mobility (c, c)."""
+
+    def coarsening(self) -> np.ndarray:
+        """(p, p // 2) map: psi @ map are the functions of a coarser dictionary."""
+
+
+__all__ = ["Dictionary", "GaussianDictionary", "PolynomialDictionary"]

@@ -1,0 +1,101 @@
+"""Gaussian dictionary, normalised: psi_i(z) = g_i(z) / sum_j g_j(z), g_i(z) = exp(-|z - z_i|^2 / (2 h^2)).
+
+The functions add up to one. Where there are no data they continue the value at the edge instead of falling to zero,
+so that an eigenfunction has no false gradient out of the data and transport no false attraction to empty space.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kswgd_hpc.backend import array_module
+
+
+class GaussianDictionary:
+    """Normalised Gaussians of one width around given centres.
+
+    Parameters
+    ----------
+    centres : (p, c) array, in an order whose first half covers the same region more coarsely
+    bandwidth : h
+    """
+
+    bound = 1.0
+
+    def __init__(self, centres: np.ndarray, bandwidth: float):
+        self.centres = centres
+        self.bandwidth = bandwidth
+        self.size = len(centres)
+
+    def values(self, z: np.ndarray) -> np.ndarray:
+        """(n, p) values at the (n, c) points z; each row sums to one."""
+        xp = array_module(z)
+        # |z|^2 is common to a row and cancels; the largest exponent is taken off so that no point is too far away
+        values = z @ (self.centres.T / self.bandwidth**2)
+        values -= (self.centres**2).sum(axis=1) / (2 * self.bandwidth**2)
+        values -= values.max(axis=1, keepdims=True)
+        xp.exp(values, out=values)
+        values /= values.sum(axis=1, keepdims=True)
+        return values
+
+    def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """(n, c) gradient of psi @ weights: two matrix products, no gradient tensor.
+
+        grad psi_i = psi_i (z_i - zbar) / h^2 with zbar = sum_j psi_j z_j.
+        """
+        psi = self.values(z) if values is None else values
+        weighted = psi * weights
+        return (weighted @ self.centres - weighted.sum(axis=1)[:, None] * (psi @ self.centres)) / self.bandwidth**2
+
+    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+        """Sum over points of grad psi_i . K grad psi_j, (p, p), from matrix products: see `gradient`."""
+        psi = self.values(z)
+        origin = self.centres.mean(axis=0)
+        centres = self.centres - origin
+        local = psi @ centres
+        projected = local @ mobility
+        cross = psi.T @ (psi * (projected @ centres.T))
+        form = psi.T @ (psi * (projected * local).sum(axis=1)[:, None]) - cross - cross.T
+        form += (centres @ mobility @ centres.T) * (psi.T @ psi)
+        return form / self.bandwidth**4
+
+
+    def coarsening(self) -> np.ndarray:
+        """(p, p // 2) map to half as many functions: each joined to the nearest of the first half."""
+        half = max(1, self.size // 2)
+        nearest = np.argmin(_square_distances(self.centres, self.centres[:half]), axis=1)
+        return np.eye(half)[nearest]
+
+
+def _square_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
+    return np.maximum(squares, 0.0)
+
+
+def automatic_bandwidth(centres: np.ndarray) -> float:
+    """0.8 times the median distance from a centre to its nearest neighbour: they overlap, and stay well conditioned."""
+    squares = _square_distances(centres, centres)
+    np.fill_diagonal(squares, np.inf)
+    return 0.8 * float(np.sqrt(np.median(squares.min(axis=1))))
+
+
+def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
+    """Indices of `count` points, each the farthest from those before it; the first is nearest the mean.
+
+    Every prefix is a coarser cover of the same region. Source: Gonzalez 1985.
+
+    Parameters
+    ----------
+    points : (n, c) array
+    count : at most n; fewer are returned when points coincide
+    """
+    first = int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))
+    chosen = [first]
+    distance = ((points - points[first]) ** 2).sum(axis=1)
+    while len(chosen) < count:
+        farthest = int(np.argmax(distance))
+        if distance[farthest] == 0:
+            break
+        chosen.append(farthest)
+        np.minimum(distance, ((points - points[farthest]) ** 2).sum(axis=1), out=distance)
+    return np.array(chosen)

@@ -1,0 +1,150 @@
+"""SLEPc, behind one function: eigenpairs of a dense PETSc matrix, and readable errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from kswgd_hpc.errors import SpectrumError
+
+Part = Literal["largest", "largest_magnitude", "smallest"]
+
+_REASONS = {
+    "DIVERGED_ITS": (
+        "the iteration limit was reached before {wanted} pairs converged ({found} did)",
+        "ask for fewer koopman.modes, or raise koopman.petsc_options: {{eps_max_it: ...}} or eps_ncv",
+    ),
+    "DIVERGED_BREAKDOWN": (
+        "the Krylov basis broke down",
+        "raise koopman.regularization: the Gram matrix is close to singular",
+    ),
+    "DIVERGED_SYMMETRY_LOST": (
+        "the inner product lost symmetry or definiteness",
+        "raise koopman.regularization",
+    ),
+    "CONVERGED_ITERATING": ("the solver stopped without a verdict", "remove koopman.petsc_options"),
+}
+
+
+class Eigenpairs(NamedTuple):
+    """Right (and for non-symmetric problems left) eigenvectors as columns.
+
+    values : (k,), vectors : (n, k), left : (n, k) or None, residuals : (k,) of |A v - mu v|
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    left: np.ndarray | None
+    residuals: np.ndarray
+
+
+def check_real() -> None:
+    """Refuse a complex PETSc by name."""
+    if np.issubdtype(PETSc.ScalarType, np.complexfloating):
+        raise SpectrumError("this PETSc was built with complex scalars; kswgd-hpc needs a real one (PETSC_DIR, PETSC_ARCH)")
+
+
+def eigenpairs(
+    matrix: PETSc.Mat,
+    count: int,
+    part: Part,
+    symmetric: bool = True,
+    options: Mapping[str, object] | None = None,
+) -> Eigenpairs:
+    """Leading eigenpairs by Krylov-Schur; `smallest` inverts about zero. Collective on the matrix.
+
+    Parameters
+    ----------
+    matrix : square; symmetric where said so
+    count : pairs wanted
+    part : largest (real), largest_magnitude, or smallest of a positive definite matrix
+    options : PETSc options such as eps_tol, set before the solver reads the options database
+
+    Returns
+    -------
+    Eigenpairs, vectors whole on every rank of the matrix; a complex pair takes two columns
+
+    Raises
+    ------
+    SpectrumError : the solver's divergence reason and a remedy
+    """
+    eps = SLEPc.EPS().create(matrix.getComm())
+    start = matrix.createVecRight()
+    first, last = start.getOwnershipRange()
+    start.setArray(np.cos(np.arange(first, last) * 0.7 + 0.3) + 1.5)
+    try:
+        eps.setOperators(matrix)
+        kinds = SLEPc.EPS.ProblemType
+        eps.setProblemType(kinds.HEP if symmetric else kinds.NHEP)
+        eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
+        eps.setDimensions(count, PETSc.DECIDE, PETSc.DECIDE)
+        eps.setTolerances(1e-12, 1000)
+        eps.setTwoSided(not symmetric)
+        eps.setInitialSpace(start)
+        _select(eps, part)
+        database = PETSc.Options()
+        for name, value in (options or {}).items():
+            database[name] = value
+        eps.setFromOptions()
+        _solve(eps, count)
+        return _collect(eps, matrix, count, symmetric)
+    finally:
+        start.destroy()
+        eps.destroy()
+
+
+def _select(eps: SLEPc.EPS, part: Part) -> None:
+    which = SLEPc.EPS.Which
+    if part == "smallest":
+        eps.setWhichEigenpairs(which.TARGET_MAGNITUDE)
+        eps.setTarget(0.0)
+        eps.getST().setType(SLEPc.ST.Type.SINVERT)
+    else:
+        eps.setWhichEigenpairs(which.LARGEST_REAL if part == "largest" else which.LARGEST_MAGNITUDE)
+
+
+def _solve(eps: SLEPc.EPS, count: int) -> None:
+    try:
+        eps.solve()
+    except PETSc.Error as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else "unknown"
+        raise SpectrumError(f"SLEPc failed with PETSc error {error.ierr} ({reason}); raise koopman.regularization") from error
+    reason, found = eps.getConvergedReason(), eps.getConverged()
+    if reason > 0 and found >= count:
+        return
+    names = {getattr(SLEPc.EPS.ConvergedReason, name): name for name in _REASONS}
+    what, remedy = _REASONS[names.get(reason, "DIVERGED_ITS")]
+    text = f"{what}; {remedy}".format(wanted=count, found=found)
+    raise SpectrumError(f"SLEPc did not converge: {text}")
+
+
+def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> Eigenpairs:
+    real, imaginary = matrix.createVecs()
+    total = min(eps.getConverged(), count + (0 if symmetric else 1))
+    values, columns, left = [], [], []
+    try:
+        for i in range(total):
+            value = eps.getEigenpair(i, real, imaginary)
+            columns.append(_whole(real) + 1j * _whole(imaginary))
+            values.append(complex(value))
+            if not symmetric:
+                eps.getLeftEigenvector(i, real, imaginary)
+                left.append(_whole(real) + 1j * _whole(imaginary))
+        residuals = [eps.computeError(i, SLEPc.EPS.ErrorType.ABSOLUTE) for i in range(total)]
+    finally:
+        real.destroy()
+        imaginary.destroy()
+    values, vectors = np.array(values), np.array(columns).T
+    if symmetric:
+        return Eigenpairs(values.real, np.ascontiguousarray(vectors.real), None, np.array(residuals))
+    return Eigenpairs(values, vectors, np.array(left).T, np.array(residuals))
+
+
+def _whole(vector: PETSc.Vec) -> np.ndarray:
+    """All entries of a distributed vector on every rank."""
+    comm = vector.getComm().tompi4py()
+    return np.concatenate(comm.allgather(vector.getArray().copy())) if comm.size > 1 else vector.getArray().copy()

@@ -1,0 +1,177 @@
+"""Feynman-Kac: u(x, t) = E_x[f(X_t) exp(-int_0^t c)] from the spectrum, and by Monte Carlo. method.md section 4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py import MPI
+
+from kswgd_hpc import streams
+from kswgd_hpc.ensemble import block_count
+from kswgd_hpc.parallel import cut, local, sum_blocks
+from kswgd_hpc.spectrum import Space, Spectrum, small_eigenpairs
+from spde.stepping import Noise, PathIntegral
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One comparison: prediction and reference with its standard error at each time.
+
+    times, koopman, reference, reference_error : (n,) arrays; rates : (k,) complex spectrum of L + c used for it
+    """
+
+    name: str
+    times: np.ndarray
+    koopman: np.ndarray
+    reference: np.ndarray
+    reference_error: np.ndarray
+    rates: np.ndarray
+    method: str = "Monte Carlo"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An entry of the configuration, made executable.
+
+    observable, killing : functions of states (d, batch) -> (batch,); killing None where there is none
+    sampler : initial states, see `systems.initial_states`
+    """
+
+    index: int
+    name: str
+    observable: Callable
+    killing: Callable | None
+    sampler: Callable
+    times: tuple[float, ...]
+    trajectories: int
+
+
+def predict(case: Case, spectrum: Spectrum, space: Space, seed: int, modes: int, lag_time: float) -> tuple:
+    """Spectral prediction at the case's times, averaged over its initial law, and the rates used. Collective.
+
+    With c = 0 the eigenpairs of the spectrum; with killing the eigenpairs of C0^-1 C1^c in the space of the constant
+    and the whitened features.
+    """
+    sums = space.sums
+    moments = sums.vector(f"f:{case.name}", sums.size + 2)
+    mean_f, correlation = moments[0], moments[2:] - sums.mean * moments[0]
+    starts = cut(case.trajectories, block_count(case.trajectories))
+    if case.killing is None:
+        amplitudes = _plain_amplitudes(spectrum, space, correlation, mean_f)
+        rates = spectrum.rates
+        evaluate = spectrum.eigenfunctions
+    else:
+        rates, right, amplitudes = _killed(case, space, correlation, mean_f, modes, lag_time)
+
+        def evaluate(states):
+            psi = spectrum.dictionary.values(spectrum.coordinates(states)) - sums.mean
+            return np.concatenate([np.ones((len(psi), 1)), psi @ space.basis], axis=1) @ right
+
+    parts = [
+        evaluate(case.sampler(seed, _stream(case), part.start, part.stop)).sum(axis=0)
+        for part in local(starts, sums.comm)
+    ]
+    width = (len(rates),)
+    real = sum_blocks(sums.comm, [part.real for part in parts], width, len(starts))
+    imaginary = sum_blocks(sums.comm, [part.imag for part in parts], width, len(starts))
+    at_start = (real + 1j * imaginary) / case.trajectories
+    decay = np.exp(-np.outer(np.array(case.times), rates))
+    return (decay @ (amplitudes * at_start)).real, rates
+
+
+def _plain_amplitudes(spectrum: Spectrum, space: Space, correlation: np.ndarray, mean_f: float) -> np.ndarray:
+    """<phi_k, f> of each eigenfunction; for non-symmetric problems through the dual basis within the kept span."""
+    if space.sums.estimator != "edmd":
+        return np.concatenate([[mean_f], correlation @ spectrum.coefficients[:, 1:]])
+    # f projected on the whitened space and expanded in the eigenvectors of all of it, constant included
+    features = np.concatenate([[mean_f], correlation @ space.basis])
+    whole = np.linalg.lstsq(space.basis, spectrum.coefficients[:, 1:], rcond=None)[0]
+    vectors = np.zeros((len(features), len(spectrum.rates)), dtype=complex)
+    vectors[0, 0] = 1.0
+    vectors[1:, 1:] = whole
+    vectors[0, 1:] = spectrum.offsets[1:] + space.sums.mean @ spectrum.coefficients[:, 1:]
+    return np.linalg.lstsq(vectors, features.astype(complex), rcond=None)[0]
+
+
+def _killed(case: Case, space: Space, correlation, mean_f: float, modes: int, lag_time: float) -> tuple:
+    """Rates of L + c, its eigenvectors in (1, whitened features), and the amplitudes of f. Collective."""
+    sums = space.sums
+    symmetric = sums.estimator != "edmd"
+    operator = _killed_operator(case, space, symmetric)
+    features = np.concatenate([[mean_f], correlation @ space.basis])
+    count = min(modes, len(operator) - 1)
+    if sums.estimator == "dirichlet":
+        # L + c, shifted to be positive definite; the shift is taken off the rates again
+        shift = max(0.0, -float(np.linalg.eigvalsh(operator)[0])) + 1.0
+        pairs = small_eigenpairs(operator + shift * np.eye(len(operator)), count, "smallest", True)
+        values, rates = pairs.values, pairs.values - shift
+    else:
+        part = "largest" if symmetric else "largest_magnitude"
+        pairs = small_eigenpairs(operator, count, part, symmetric)
+        keep = pairs.values.real > 0 if symmetric else np.abs(pairs.values) > 0
+        pairs = pairs._replace(values=pairs.values[keep], vectors=pairs.vectors[:, keep],
+                               left=None if pairs.left is None else pairs.left[:, keep])
+        values = pairs.values
+        rates = -np.log(values.astype(complex)) / lag_time
+    if symmetric:
+        amplitudes = pairs.vectors.T @ features
+    else:
+        weight = (pairs.left.conj() * pairs.vectors).sum(axis=0)
+        amplitudes = (pairs.left.conj().T @ features) / weight
+    return sums.comm.bcast((np.asarray(rates, dtype=complex), pairs.vectors, amplitudes))
+
+
+def _killed_operator(case: Case, space: Space, symmetric: bool) -> np.ndarray:
+    """(q + 1, q + 1) matrix of K^c (or of L + c for `dirichlet`) in (1, whitened features). Collective."""
+    sums = space.sums
+    name = f"k:{case.name}"
+    weights = sums.vector(name, 2 * sums.size + 1)
+    total, wx, wy = weights[0], weights[1 : sums.size + 1], weights[sums.size + 1 :]
+    operator = np.empty((space.basis.shape[1] + 1,) * 2)
+    operator[0, 0] = total
+    operator[0, 1:] = (wy - total * sums.mean) @ space.basis
+    operator[1:, 0] = (wx - total * sums.mean) @ space.basis
+    operator[1:, 1:] = space.project_killed(sums.matrices[name], wx, wy, total)
+    if sums.estimator == "dirichlet":
+        operator[1:, 1:] += space.left_matrix()
+    return (operator + operator.T) / 2 if symmetric else operator
+
+
+def _stream(case: Case) -> int:
+    return streams.FEYNMAN_KAC + 2 * case.index
+
+
+def monte_carlo(
+    comm: MPI.Comm, case: Case, stepper, seed: int, tick: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of f(X_t) exp(-int c) over simulated paths, and its standard error, at each time. Collective."""
+    batches = cut(case.trajectories, -(-case.trajectories // _BATCH))
+    first, second = [], []
+    for batch in local(batches, comm):
+        values = _paths(case, stepper, seed, batch)
+        first.append(values.sum(axis=1))
+        second.append((values**2).sum(axis=1))
+        tick(1)
+    shape, n = (len(case.times),), case.trajectories
+    mean = sum_blocks(comm, first, shape, len(batches)) / n
+    square = sum_blocks(comm, second, shape, len(batches)) / n
+    return mean, np.sqrt(np.maximum(square - mean**2, 0) / (n - 1))
+
+
+def _paths(case: Case, stepper, seed: int, batch) -> np.ndarray:
+    """(times, batch) values of f exp(-int c) along one batch of paths."""
+    states = case.sampler(seed, _stream(case), batch.start, batch.stop)
+    noise = Noise(seed, _stream(case) + 1, batch.start)
+    path = None if case.killing is None else PathIntegral(case.killing, states, stepper.time_step)
+    step, values = 0, []
+    for time in case.times:
+        target = round(time / stepper.time_step)
+        states = stepper.advance(states, noise, step, target - step, None if path is None else path.watch)
+        step = target
+        weight = 1.0 if path is None else np.exp(-path.value)
+        values.append(case.observable(states) * weight)
+    return np.array(values)

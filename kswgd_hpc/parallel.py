@@ -1,0 +1,139 @@
+"""Blocks and ranks, sums that do not depend on the rank count, and ends on which all ranks agree."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from kswgd_hpc.errors import KswgdError
+from spde.errors import SpdeError
+
+_BITS = 62
+
+
+@dataclass(frozen=True)
+class Block:
+    """A contiguous range of trajectories or particles; the cut does not depend on the rank count."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+def cut(total: int, blocks: int) -> list[Block]:
+    """Cut `total` items into `blocks` contiguous blocks whose sizes differ by one at most."""
+    blocks = max(1, min(blocks, total))
+    edges = [total * i // blocks for i in range(blocks + 1)]
+    return [Block(i, edges[i], edges[i + 1]) for i in range(blocks)]
+
+
+def local(blocks: list[Block], comm: MPI.Comm) -> list[Block]:
+    """The contiguous share of this rank; not collective."""
+    first = len(blocks) * comm.rank // comm.size
+    last = len(blocks) * (comm.rank + 1) // comm.size
+    return blocks[first:last]
+
+
+def span(blocks: list[Block]) -> tuple[int, int]:
+    """Range of items that a rank's blocks cover; empty for a rank without blocks."""
+    return (blocks[0].start, blocks[-1].stop) if blocks else (0, 0)
+
+
+def quantum_exponent(bound: float, terms: int) -> int:
+    """Power of two that scales numbers below `bound` so that `terms` of them add up within an int64."""
+    exponent = math.frexp(bound)[1] if bound > 0 else 0
+    return _BITS - exponent - math.ceil(math.log2(max(terms, 1)))
+
+
+def to_fixed(values: np.ndarray, exponent: int) -> np.ndarray:
+    """Round to int64 multiples of 2**-exponent."""
+    return np.rint(np.ldexp(values, exponent)).astype(np.int64)
+
+
+def sum_blocks(comm: MPI.Comm, parts: Iterable[np.ndarray], shape: tuple[int, ...], terms: int) -> np.ndarray:
+    """Sum of one array per block over all blocks of all ranks: the same bits for any rank count. Collective.
+
+    Each part is rounded to a multiple of one power of two, chosen from the largest entry anywhere, and
+    added as an integer, so that order does not matter. The rounding is 2**(62 - log2(terms)) times
+    smaller than that entry: below double precision up to a thousand blocks.
+
+    Parameters
+    ----------
+    comm : communicator
+    parts : the arrays of this rank's blocks, each of `shape`; may be empty
+    shape : shape of a part
+    terms : number of blocks over all ranks
+
+    Returns
+    -------
+    array of `shape`
+    """
+    parts = [np.asarray(part, dtype=float) for part in parts]
+    largest = max((float(np.abs(part).max(initial=0.0)) for part in parts), default=0.0)
+    if math.isnan(largest):
+        largest = math.inf
+    bound = comm.allreduce(largest, op=MPI.MAX)
+    if not math.isfinite(bound):
+        raise KswgdError("a sum over the ensemble is not finite: the data or features overflow")
+    exponent = quantum_exponent(bound, terms)
+    total = np.zeros(shape, dtype=np.int64)
+    for part in parts:
+        total += to_fixed(part, exponent)
+    comm.Allreduce(MPI.IN_PLACE, total, op=MPI.SUM)
+    return np.ldexp(total.astype(float), -exponent)
+
+
+def gather_blocks(comm: MPI.Comm, parts: list[np.ndarray], width: int) -> np.ndarray:
+    """Rows of all blocks, (n, width), in global block order on every rank. Collective."""
+    mine = np.concatenate(parts).astype(float) if parts else np.empty((0, width))
+    rows = comm.allgather(len(mine))
+    everything = np.empty((sum(rows), width))
+    counts = [n * width for n in rows]
+    comm.Allgatherv(np.ascontiguousarray(mine), (everything, counts))
+    return everything
+
+
+def agree(comm: MPI.Comm, error: KswgdError | None) -> None:
+    """Raise the error of the lowest rank that has one, on every rank. Collective."""
+    errors = comm.allgather(error)
+    first = next((e for e in errors if e is not None), None)
+    if first is not None:
+        raise first
+
+
+def from_root(comm: MPI.Comm, work) -> Any:
+    """Result of `work()` done on rank 0, on every rank; an error of the package is raised on all. Collective."""
+    result, error = None, None
+    if comm.rank == 0:
+        try:
+            result = work()
+        except (KswgdError, SpdeError) as caught:
+            error = caught
+    error, result = comm.bcast((error, result))
+    if error is not None:
+        raise error
+    return result
+
+
+def abort(comm: MPI.Comm, error: BaseException) -> None:
+    """Say this rank's error in one line (with a traceback where it was not foreseen) and end the whole job."""
+    # an error that all ranks meet together is said once: the lowest rank speaks and ends the others first
+    time.sleep(min(0.1 * comm.rank, 2.0))
+    if not isinstance(error, (KswgdError, SpdeError)):
+        traceback.print_exception(error)
+    label = "" if isinstance(error, (KswgdError, SpdeError)) else f"{type(error).__name__}: "
+    where = f" [rank {comm.rank}]" if comm.size > 1 else ""
+    print(f"kswgd-hpc: error{where}: {label}{' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    comm.Abort(1)

@@ -1,0 +1,605 @@
+"""The stages in order: ensemble -> galerkin -> spectrum -> transport -> validation -> results.h5, report.html."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from mpi4py import MPI
+
+from kswgd_hpc import __version__, backend, feynman_kac, metrics, storage, streams, systems, transport
+from kswgd_hpc.config import Config
+from kswgd_hpc.coordinates import Coordinates, intrinsic, whitened
+from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
+from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
+from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, Window, pairing
+from kswgd_hpc.errors import ConfigurationError, DataError
+from kswgd_hpc.galerkin import MATRICES, Assembler, Moments
+from kswgd_hpc.parallel import Block, cut, from_root, gather_blocks, local, span, sum_blocks
+from kswgd_hpc.progress import Progress
+from kswgd_hpc.spectrum import Space, Spectrum, reduce_sums, solve
+from kswgd_hpc.storage import Rows
+from spde.stepping import Noise
+
+_PATH_RECORDS = 400
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the configuration names, made executable and checked before any work.
+
+    system : None for recorded data; ensemble : the source of records; cases : Feynman-Kac comparisons
+    matrix : (c, d) linear map to raw coordinates, None for the identity; mobility : (d,) or (d, d), None if unknown
+    """
+
+    system: Any
+    ensemble: SimulatedEnsemble | RecordedEnsemble
+    matrix: np.ndarray | None
+    mobility: np.ndarray | None
+    cases: list[feynman_kac.Case]
+    particles: Callable | None
+    device: Any
+
+
+def prepare(comm: MPI.Comm, config: Config) -> Plan:
+    """Build everything once on rank 0 to find what is wrong, then everywhere. Collective.
+
+    Raises
+    ------
+    KswgdError : one line, the same on every rank
+    """
+    from_root(comm, lambda: _build(config) and None)
+    storage.prepare_directory(comm, Path(config.output.directory))
+    return _build(config)
+
+
+def _build(config: Config) -> Plan:
+    system = systems.build(config)
+    ensemble = _recorded(config) if system is None else _simulated(config, system)
+    d = ensemble.dimension
+    particles = None
+    if config.kswgd is not None:
+        particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
+    return Plan(
+        system,
+        ensemble,
+        _coordinate_matrix(config, system, d),
+        _mobility(config, system, d),
+        _cases(config, system),
+        particles,
+        backend.select(config.compute.device),
+    )
+
+
+def _simulated(config: Config, system) -> SimulatedEnsemble:
+    sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
+    killing = {}
+    if config.koopman is not None and config.koopman.estimator != "dirichlet":
+        killing = {case.name: case.killing for case in _cases(config, system) if case.killing is not None}
+    with systems.key("ensemble"):
+        return SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
+
+
+def _recorded(config: Config) -> RecordedEnsemble:
+    spec = config.system
+    recording = storage.open_recording(spec.path, spec.dataset, "system.path")
+    shape = recording.shape
+    if len(shape) == 2:
+        if spec.sampling_interval is not None:
+            raise DataError(f"system.path: shape {shape} is samples; trajectories need (trajectories, times, d)")
+        read = lambda rows, _times: recording.read(rows)[:, None, :]  # noqa: E731
+        return RecordedEnsemble(read, (shape[0], 1, shape[1]), Pairing(1.0, 0, 1, 1))
+    if len(shape) != 3:
+        raise DataError(f"system.path: shape {shape}, expected (samples, d) or (trajectories, times, d)")
+    if config.koopman is None or config.koopman.estimator == "dirichlet":
+        return RecordedEnsemble(recording.read, shape, Pairing(1.0, 0, 1, shape[1]))
+    step, lag = spec.sampling_interval, config.ensemble.lag_time
+    pairs = pairing(step, lag, config.ensemble.stride, (shape[1] - 1) * step)
+    if round(pairs.interval / step) != 1:
+        thin = round(pairs.interval / step)
+        read = lambda rows, times: recording.read(rows, (times[0] * thin, (times[1] - 1) * thin + 1))[:, ::thin]  # noqa: E731
+        shape = (shape[0], pairs.records, shape[2])
+    else:
+        read = recording.read
+    if pairs.starts < 1:
+        raise DataError(f"system.path: {shape[1]} times are too few for ensemble.lag_time {lag:g}")
+    return RecordedEnsemble(read, shape, pairs)
+
+
+def _coordinate_matrix(config: Config, system, dimension: int) -> np.ndarray | None:
+    if config.koopman is None or config.koopman.coordinates.kind == "identity":
+        return None
+    count = config.koopman.coordinates.count
+    if count > dimension:
+        raise ConfigurationError(f"koopman.coordinates.count: {count} modes asked for, the system has {dimension}")
+    return system.mode_map(count)
+
+
+def _mobility(config: Config, system, dimension: int) -> np.ndarray | None:
+    if system is not None:
+        return system.mobility
+    if config.system.mobility is not None:
+        values = np.atleast_1d(np.asarray(config.system.mobility, dtype=float))
+        if len(values) not in (1, dimension):
+            raise ConfigurationError(f"system.mobility: {len(values)} numbers for {dimension} components")
+        return np.broadcast_to(values, dimension)
+    return np.ones(dimension)
+
+
+def _cases(config: Config, system) -> list[feynman_kac.Case]:
+    cases = []
+    for index, row in enumerate(config.validation.feynman_kac):
+        path = f"validation.feynman_kac.{row.name}"
+        killing = None
+        if not (isinstance(row.killing, float) and row.killing == 0):
+            killing = systems.observable(system, row.killing, f"{path}.killing")
+        cases.append(
+            feynman_kac.Case(
+                index,
+                row.name,
+                systems.observable(system, row.observable, f"{path}.observable"),
+                killing,
+                systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
+                tuple(row.times),
+                row.trajectories,
+            )
+        )
+    return cases
+
+
+def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
+    """Run all stages and write results.h5 and report.html. Collective.
+
+    Parameters
+    ----------
+    comm : communicator
+    config, text : the configuration and its text, kept with the results
+    plan : from `prepare`
+
+    Returns
+    -------
+    path of results.h5
+    """
+    progress = Progress(comm)
+    progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
+    # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share
+    with threadpoolctl.threadpool_limits(1):
+        datasets = _stages(comm, config, plan, progress)
+        attributes = _attributes(comm, config, text, progress)
+        directory = Path(config.output.directory)
+        with progress.stage("results", 1):
+            path = storage.write_results(comm, directory, datasets, attributes)
+        with progress.stage("report", 1) as stage:
+            from_root(comm, lambda: _report(path))
+            stage.note = str(directory / "report.html")
+    return path
+
+
+def _report(path: Path) -> None:
+    from kswgd_hpc import report  # matplotlib is slow to import: rank 0 alone, at the end
+
+    report.write(path)
+
+
+def _describe(plan: Plan) -> str:
+    e = plan.ensemble
+    return f"{e.trajectories} trajectories in R^{e.dimension}, {len(e.blocks)} blocks"
+
+
+def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> dict[str, Any]:
+    _compile_once_a_node(comm, plan)
+    mine = local(plan.ensemble.blocks, comm)
+    recorder = Recorder.for_run(config, plan)
+    with progress.stage("burn-in and pilot", len(mine)) as tick:
+        pilot = plan.ensemble.pilot(comm, plan.matrix, tick)
+    assembler = None
+    if config.koopman is not None:
+        assembler = _assembler(config, plan, pilot)
+    with progress.stage("ensemble", len(mine)) as tick:
+        groups = _assemble(plan, assembler, recorder, mine, tick)
+    datasets = recorder.datasets(comm, groups)
+    if assembler is None:
+        return datasets
+    with progress.stage("spectrum", 1) as stage:
+        killed = tuple(f"k:{case.name}" for case in plan.cases if case.killing is not None)
+        estimator, size = config.koopman.estimator, assembler.dictionary.size
+        sums = reduce_sums(comm, estimator, MATRICES[estimator], groups, size, killed)
+        spectrum, space = _solve(config, plan, sums, assembler)
+        stage.note = _first_rates(spectrum)
+    try:
+        datasets |= _koopman_datasets(spectrum, assembler, space, config)
+        _say_rates(progress, spectrum)
+        if config.kswgd is not None:
+            flow_spectrum = _transport_spectrum(comm, config, plan, groups, assembler, spectrum)
+            datasets |= _transport(comm, config, plan, flow_spectrum, recorder, progress)
+        datasets |= _validate(comm, config, plan, spectrum, space, progress)
+    finally:
+        sums.destroy()
+    return datasets
+
+
+def _compile_once_a_node(comm: MPI.Comm, plan: Plan) -> None:
+    """Let one rank of each node compile the kernels into the cache before the others load them. Collective."""
+    if plan.system is None:
+        return
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    for turn in (True, False):
+        if (node.rank == 0) is turn:
+            plan.ensemble.stepper.advance(plan.system.from_fields(plan.system.fields(np.zeros((plan.system.dimension, 1)))), Noise(0, 0, 0), 0, 1)
+        node.Barrier()
+    node.Free()
+
+
+@dataclass
+class Recorder:
+    """Keeps what the results show of the trajectories themselves, as their records go by.
+
+    sample_times : record indices at which every trajectory's state is kept (the invariant law's sample)
+    path_records : first records of trajectory 0 that are kept as a picture
+    store : keep every record
+    """
+
+    ensemble: SimulatedEnsemble | RecordedEnsemble
+    sample_times: np.ndarray
+    path_records: int
+    store: bool
+    samples: list[np.ndarray] = field(default_factory=list)
+    path: list[np.ndarray] = field(default_factory=list)
+    snapshots: list[np.ndarray] = field(default_factory=list)
+
+    @classmethod
+    def for_run(cls, config: Config, plan: Plan) -> Recorder:
+        """Sample twice as many states as there are particles, so that a floor can be computed from halves."""
+        ensemble = plan.ensemble
+        particles = config.kswgd.particles if config.kswgd is not None else 4096
+        wanted = 2 * metrics.affordable(particles, ensemble.dimension)
+        records = ensemble.pairing.records
+        count = min(records, -(-wanted // ensemble.trajectories))
+        times = np.unique((np.arange(count) + 1) * records // count - 1)
+        return cls(ensemble, times, min(records, _PATH_RECORDS), config.ensemble.store)
+
+    def watch(self, block: Block, windows: Iterator[Window]) -> Iterator[Window]:
+        """Pass windows on, keeping what is wanted of their new records."""
+        seen, kept, stored = -1, [], []
+        for window in windows:
+            new = np.arange(max(window.first, seen + 1), window.first + len(window.states))
+            seen = window.first + len(window.states) - 1
+            wanted = np.intersect1d(new, self.sample_times) - window.first
+            kept.append(window.states[wanted])
+            if self.store:
+                stored.append(window.states[new - window.first])
+            if block.index == 0:
+                early = new[new < self.path_records] - window.first
+                self.path.append(window.states[early][:, :, 0])
+            yield window
+        self.samples.append(np.concatenate(kept).transpose(0, 2, 1).reshape(-1, self.ensemble.dimension))
+        if self.store:
+            self.snapshots.append(np.concatenate(stored).transpose(2, 0, 1))
+
+    def datasets(self, comm: MPI.Comm, groups: list[Moments]) -> dict[str, Any]:
+        """What of it goes into the results. Collective."""
+        d, terms = self.ensemble.dimension, comm.allreduce(len(groups))
+        count = comm.allreduce(round(sum(group.count for group in groups)))
+        mean = sum_blocks(comm, [g.vectors["state"] for g in groups], (d,), terms) / count
+        square = sum_blocks(comm, [g.vectors["square"] for g in groups], (d,), terms) / count
+        path = comm.bcast(np.concatenate(self.path) if comm.rank == 0 and self.path else None)
+        found = {
+            "ensemble/mean": mean,
+            "ensemble/variance": np.maximum(square - mean**2, 0.0),
+            "ensemble/sample": gather_blocks(comm, self.samples, d),
+            "ensemble/path": path,
+            "ensemble/path_interval": self.ensemble.pairing.interval,
+        }
+        if self.store:
+            rows = np.concatenate(self.snapshots) if self.snapshots else np.empty((0, self.ensemble.pairing.records, d))
+            start, _ = span(local(self.ensemble.blocks, comm))
+            found["ensemble/snapshots"] = Rows(rows, start, self.ensemble.trajectories)
+        self._sample = found["ensemble/sample"]
+        return found
+
+    @property
+    def sample(self) -> np.ndarray:
+        """(n, d) states of the invariant law, on every rank."""
+        return self._sample
+
+
+def _assembler(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
+    coordinates = _coordinates(config, plan, pilot)
+    dictionary = _dictionary(config, coordinates.rescale(pilot))
+    estimator = config.koopman.estimator
+    names = list(MATRICES[estimator])
+    if config.kswgd is not None and "form" not in names:
+        names.append("form")  # transport uses the symmetrised generator: see `_transport_spectrum`
+    with_killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
+    return Assembler(
+        coordinates,
+        dictionary,
+        plan.ensemble.pairing,
+        names,
+        coordinates.mobility(plan.mobility),
+        {case.name: case.observable for case in plan.cases},
+        () if estimator == "dirichlet" else tuple(with_killing),
+        with_killing if estimator == "dirichlet" else {},
+    )
+
+
+def _coordinates(config: Config, plan: Plan, pilot: np.ndarray) -> Coordinates:
+    if config.koopman.dictionary.kind == "polynomial":
+        return whitened(plan.matrix, pilot)
+    c = pilot.shape[1]
+    unscaled = Coordinates(plan.matrix, np.zeros(c), np.ones(c))
+    return intrinsic(plan.matrix, pilot, unscaled.mobility(plan.mobility))
+
+
+def _dictionary(config: Config, z: np.ndarray) -> Dictionary:
+    spec = config.koopman.dictionary
+    if spec.kind == "polynomial":
+        return PolynomialDictionary(z.shape[1], spec.degree)
+    chosen = farthest_points(z, min(spec.size, len(z)))
+    centres = z[chosen]
+    bandwidth = automatic_bandwidth(centres) if spec.bandwidth == "auto" else spec.bandwidth
+    return GaussianDictionary(centres, bandwidth)
+
+
+def _assemble(plan: Plan, assembler: Assembler | None, recorder: Recorder, mine, tick) -> list[Moments]:
+    groups = []
+    for block in mine:
+        windows = recorder.watch(block, plan.ensemble.windows(block))
+        if assembler is None:
+            groups.append(_state_moments(windows))
+        else:
+            groups.extend(assembler.group_moments(windows, plan.ensemble.segments))
+        tick(1)
+    return groups
+
+
+def _state_moments(windows: Iterator[Window]) -> Moments:
+    """Mean and variance alone, for runs without a koopman section."""
+    moments = Moments()
+    for window in windows:
+        states = np.concatenate(window.states, axis=1)
+        moments.count += states.shape[1]
+        moments.add("state", states.sum(axis=1))
+        moments.add("square", (states**2).sum(axis=1))
+    return moments
+
+
+def _lag(config: Config) -> float:
+    return config.ensemble.lag_time or 1.0
+
+
+def _solve(config: Config, plan: Plan, sums, assembler: Assembler) -> tuple[Spectrum, Space]:
+    pairs, koopman = plan.ensemble.pairing, config.koopman
+    return solve(
+        sums,
+        assembler.coordinates,
+        assembler.dictionary,
+        _lag(config),
+        koopman.modes,
+        koopman.regularization,
+        pairs.stride / max(pairs.lag, 1),
+        koopman.petsc_options,
+    )
+
+
+def _transport_spectrum(comm, config: Config, plan: Plan, groups, assembler: Assembler, spectrum: Spectrum) -> Spectrum:
+    """The spectrum that moves particles: that of the Dirichlet form. Collective.
+
+    Of all functions in the dictionary its potential kappa has the least energy mean |grad kappa|_M^2. Eigenfunctions
+    from time lags are as good in their values, but nothing penalises sampling noise in their gradients, which transport
+    multiplies by mobility over rate: on the metastable Allen-Cahn interval particles were thrown off their valley.
+    """
+    if config.koopman.estimator == "dirichlet":
+        return spectrum
+    gram = [name for name in MATRICES[config.koopman.estimator] if name in ("plus", "minus", "c0")]
+    sums = reduce_sums(comm, "dirichlet", (*gram, "form"), groups, assembler.dictionary.size)
+    try:
+        return _solve(config, plan, sums, assembler)[0]
+    finally:
+        sums.destroy()
+
+
+def _first_rates(spectrum: Spectrum) -> str:
+    return f"{len(spectrum.rates)} modes kept, {spectrum.rejected} below the noise floor"
+
+
+def _say_rates(progress: Progress, spectrum: Spectrum) -> None:
+    for k in range(1, min(len(spectrum.rates), 7)):
+        rate = spectrum.rates[k]
+        value = f"{rate.real:.5g}" + (f" {rate.imag:+.5g}i" if abs(rate.imag) > 1e-12 else "")
+        progress.say(
+            f"  rate {k}: {value} +- {spectrum.rates_error[k]:.2g} (sampling) +- "
+            f"{spectrum.dictionary_error[k]:.2g} (dictionary)"
+        )
+
+
+def _koopman_datasets(spectrum: Spectrum, assembler: Assembler, space: Space, config: Config) -> dict[str, Any]:
+    found = {
+        "koopman/eigenvalues": spectrum.eigenvalues,
+        "koopman/rates": spectrum.rates,
+        "koopman/rates_error": spectrum.rates_error,
+        "koopman/rates_dictionary_error": spectrum.dictionary_error,
+        "koopman/residuals": spectrum.residuals,
+        "koopman/coefficients": spectrum.coefficients,
+        "koopman/offsets": spectrum.offsets,
+        "koopman/noise_floor": spectrum.floor,
+        "koopman/rejected": spectrum.rejected,
+        "koopman/lag_time": _lag(config),
+        "koopman/coordinate_mean": spectrum.coordinates.mean,
+        "koopman/coordinate_scale": spectrum.coordinates.scale,
+    }
+    if spectrum.coordinates.matrix is not None:
+        found["koopman/coordinate_matrix"] = spectrum.coordinates.matrix
+    if isinstance(assembler.dictionary, GaussianDictionary):
+        found["koopman/centres"] = assembler.dictionary.centres
+        found["koopman/bandwidth"] = assembler.dictionary.bandwidth
+    return found
+
+
+def _transport(comm, config: Config, plan: Plan, spectrum: Spectrum, recorder: Recorder, progress: Progress) -> dict:
+    spec = config.kswgd
+    blocks = transport.particle_blocks(spec.particles)
+    mine = local(blocks, comm)
+    start, _ = span(mine)
+    d = plan.ensemble.dimension
+    parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
+    initial = np.concatenate(parts) if parts else np.empty((0, d))
+    started = _spread(comm, config, plan, initial, mine, start, progress)
+    with progress.stage("transport", spec.steps) as stage:
+        transported, history = _flow(comm, plan, spectrum, started, mine, spec, stage)
+        state = "stopped at the iid floor" if history.converged else "NOT converged: raise kswgd.steps"
+        stage.note = f"{len(history.step_size)} steps, flow time {history.time[-1]:.3g}, {state}"
+    relaxed = transported
+    if spec.relaxation > 0:
+        with progress.stage("relaxation", len(mine)) as tick:
+            relaxed = _dynamics(config, plan, transported, mine, start, spec.relaxation, streams.RELAXATION, tick)
+    with progress.stage("metrics", 1) as stage:
+        found, stage.note = _judge(comm, config, recorder.sample, initial, transported, relaxed, spec.particles)
+    total = spec.particles
+    return found | {
+        "kswgd/initial": Rows(initial, start, total),
+        "kswgd/transported": Rows(transported, start, total),
+        "kswgd/particles": Rows(relaxed, start, total),
+        "kswgd/history/time": history.time,
+        "kswgd/history/mode_means": history.mode_means,
+        "kswgd/history/step_size": history.step_size,
+        "kswgd/history/displacement": history.displacement,
+        "kswgd/converged": history.converged,
+        "kswgd/floor": transport.floor(history.mode_means.shape[1]),
+    }
+
+
+def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
+    """Transported states (n, d) of this rank, and the history. Collective."""
+    xp, coordinates = plan.device, spectrum.coordinates
+    moved = _on_device(spectrum, xp)
+    flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
+    try:
+        z = xp.asarray(coordinates(initial.T))
+        fixed = None if spec.step_size == "auto" else spec.step_size
+        impulse, history = transport.transport(flow, z, spec.steps, fixed, progress=lambda *_: stage(1))
+    finally:
+        flow.close()
+    return initial - coordinates.lift(backend.to_host(impulse), plan.mobility), history
+
+
+def _on_device(spectrum: Spectrum, xp) -> Spectrum:
+    """The spectrum with its dictionary's arrays on the device of `xp`."""
+    if xp is np or not isinstance(spectrum.dictionary, GaussianDictionary):
+        return spectrum
+    from dataclasses import replace
+
+    centres = xp.asarray(spectrum.dictionary.centres)
+    return replace(spectrum, dictionary=GaussianDictionary(centres, spectrum.dictionary.bandwidth))
+
+
+def _spread(comm, config: Config, plan: Plan, states: np.ndarray, mine, start: int, progress: Progress) -> np.ndarray:
+    """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
+
+    The system's own dynamics for one lag time gives them a law with a density; it is part of the method's start, as
+    method.md (2) asks for a density ratio. Collective.
+    """
+    d = states.shape[1]
+    # the largest of x and of -x over all particles, in one reduction
+    extremes = np.concatenate([states, -states], axis=1).max(axis=0, initial=-np.inf)
+    comm.Allreduce(MPI.IN_PLACE, extremes, op=MPI.MAX)
+    if (extremes[:d] > -extremes[d:]).any() or config.kswgd.particles == 1:
+        return states
+    if plan.system is None:
+        raise ConfigurationError(
+            "kswgd.initial: all particles start at one point, which no deterministic flow can spread; use kind: gaussian"
+        )
+    progress.say(f"all particles start at one point: spread by the system's own dynamics for time {_lag(config):g}")
+    return _dynamics(config, plan, states, mine, start, _lag(config), streams.SPREADING, lambda _units: None)
+
+
+def _dynamics(config: Config, plan: Plan, states, mine, start: int, time: float, stream: int, tick) -> np.ndarray:
+    """(n, d) states of this rank's particles after running the system's own dynamics for a time."""
+    stepper = plan.ensemble.stepper
+    steps = round(time / stepper.time_step)
+    out = np.empty_like(states)
+    for block in mine:
+        rows = slice(block.start - start, block.stop - start)
+        noise = Noise(config.seed, stream, block.start)
+        out[rows] = stepper.advance(np.ascontiguousarray(states[rows].T), noise, 0, steps).T
+        tick(1)
+    return out
+
+
+def _judge(comm, config: Config, pool: np.ndarray, initial, transported, relaxed, total: int) -> tuple[dict, str]:
+    """Energy distance of the particles to the ensemble at each stage, and the iid floor. Collective."""
+    count = min(metrics.affordable(total, pool.shape[1]), len(pool) // 2)
+    if count < 2:
+        return {}, "too few ensemble states to judge"
+    reference = metrics.subsample(pool, count)
+    values = {}
+    for name, rows in (("initial", initial), ("transported", transported), ("particles", relaxed)):
+        sample = metrics.subsample(gather_blocks(comm, [rows], pool.shape[1]), count)
+        values[f"kswgd/metrics/energy_distance_{name}"] = metrics.energy_distance(comm, sample, reference)
+    mean, spread = metrics.iid_floor(comm, pool, count, config.seed)
+    values["kswgd/metrics/energy_distance_floor"] = mean
+    values["kswgd/metrics/energy_distance_floor_deviation"] = spread
+    ratio = values["kswgd/metrics/energy_distance_particles"] / mean
+    return values, f"energy distance to the ensemble {ratio:.2f} times the iid floor"
+
+
+def _validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space, progress: Progress) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for case in plan.cases:
+        shares = len(local(cut(case.trajectories, -(-case.trajectories // 64)), comm))
+        with progress.stage(f"validation {case.name}", shares) as stage:
+            prediction, rates = feynman_kac.predict(
+                case, spectrum, space, config.seed, config.koopman.modes, _lag(config)
+            )
+            reference, error = feynman_kac.monte_carlo(comm, case, plan.ensemble.stepper, config.seed, stage)
+            largest = np.max(np.abs(prediction - reference) / np.maximum(error, 1e-300))
+            stage.note = f"largest difference {largest:.1f} Monte Carlo standard errors"
+        path = f"feynman_kac/{case.name}"
+        found |= {
+            f"{path}/times": np.array(case.times),
+            f"{path}/koopman": prediction,
+            f"{path}/reference": reference,
+            f"{path}/reference_error": error,
+            f"{path}/rates": rates,
+            f"{path}/method": "Monte Carlo",
+        }
+    return found
+
+
+def _attributes(comm: MPI.Comm, config: Config, text: str, progress: Progress) -> dict[str, Any]:
+    import h5py
+    from petsc4py import PETSc
+    from slepc4py import SLEPc
+
+    versions = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "mpi": MPI.Get_library_version().split(",")[0].strip("\x00\n "),
+        "petsc": ".".join(map(str, PETSc.Sys.getVersion())),
+        "slepc": ".".join(map(str, SLEPc.Sys.getVersion())),
+        "h5py": h5py.__version__,
+    }
+    return {
+        "title": config.title,
+        "config": text,
+        "version": __version__,
+        "revision": _revision(),
+        "ranks": comm.size,
+        **{f"library_{name}": version for name, version in versions.items()},
+        **{f"seconds_{name.replace(' ', '_')}": seconds for name, seconds in comm.bcast(progress.seconds).items()},
+    }
+
+
+def _revision() -> str:
+    """Commit of the checkout that the package runs from, empty where it is installed otherwise."""
+    git = Path(__file__).resolve().parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        return (git / head[5:]).read_text().strip() if head.startswith("ref: ") else head
+    except OSError:
+        return ""

@@ -1,0 +1,8 @@
+"""Streams of random numbers: one for each purpose, so that no two uses share a number."""
+
+ENSEMBLE_INITIAL = 0
+ENSEMBLE = 1
+PARTICLES_INITIAL = 2
+RELAXATION = 3
+SPREADING = 4
+FEYNMAN_KAC = 64  # and upwards: two for each entry, initial states and noise
