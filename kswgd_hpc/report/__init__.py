@@ -1,1 +1,46 @@
-def write(path): pass
+"""report.html: what a run found, as one page with figures, for reading and for printing.
+
+The only package that imports matplotlib. `view` reads the results, each section has a module that makes its figures,
+tables and finding, `page` turns sections into HTML.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kswgd_hpc.report import canvas, feynman_kac, page, particles, spectrum, summary, trajectory, view
+
+SECTIONS = (
+    spectrum.rates,
+    spectrum.eigenfunctions,
+    trajectory.trajectory,
+    particles.laws,
+    particles.convergence,
+    feynman_kac.comparisons,
+)
+
+
+def write(path: Path) -> Path:
+    """Write report.html beside a results file, in one move; sections whose data are missing are left out.
+
+    Parameters
+    ----------
+    path : results.h5
+
+    Returns
+    -------
+    path of the page, which needs no other file
+    """
+    run = view.load(path)
+    with canvas.style():
+        sections = [section for section in (make(run) for make in SECTIONS) if section is not None]
+        text = page.render(run.title, [summary.summary(run), *sections], run.attributes.get("config", ""))
+    target = Path(path).parent / "report.html"
+    partial = target.with_name(".report.html.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target

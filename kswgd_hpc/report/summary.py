@@ -1,0 +1,117 @@
+"""Head of the page: what was run, where the time went, with which versions."""
+
+from __future__ import annotations
+
+from kswgd_hpc import config as configuration
+from kswgd_hpc.config import Config, DataSystem, DiffusionSystem, SpdeSystem
+from kswgd_hpc.report.numbers import count, number
+from kswgd_hpc.report.page import Section, Table
+from kswgd_hpc.report.view import Run
+
+
+def summary(run: Run) -> Section:
+    """What was run in a sentence, and tables of the setting, the seconds per stage and the versions."""
+    setting = _setting(run)
+    stages = _prefixed(run, "seconds_")
+    total = sum(float(seconds) for _, seconds in stages)
+    tables = [Table((), setting, "Setting")] if setting else []
+    if stages:
+        ordered = sorted(stages, key=lambda row: -float(row[1]))
+        rows = [(name.replace("_", " "), f"{float(seconds):.2f} s") for name, seconds in ordered]
+        tables.append(Table((), [*rows, ("sum", f"{total:.2f} s")], "Time per stage"))
+    versions = [("kswgd-hpc", str(run.attributes["version"]))] if "version" in run.attributes else []
+    if run.attributes.get("revision"):
+        versions.append(("revision", str(run.attributes["revision"])[:12]))
+    versions += [(name, str(value)) for name, value in _prefixed(run, "library_")]
+    if versions:
+        tables.append(Table((), versions, "Versions"))
+    return Section(run.title, _sentence(run, total), tables)
+
+
+def _sentence(run: Run, seconds: float) -> str:
+    parts = [f"State space of {count(run.dimension, 'dimension')}"]
+    if run.config is not None and run.config.ensemble.trajectories is not None:
+        parts.append(count(run.config.ensemble.trajectories, "trajectory").replace("trajectorys", "trajectories"))
+    if "koopman/rates" in run.data:
+        parts.append(f"{count(len(run.rates) - 1, 'mode')} besides the constant one")
+    if "kswgd/particles" in run.data:
+        parts.append(count(len(run.data["kswgd/particles"]), "transported particle"))
+    text = ", ".join(parts)
+    if "ranks" in run.attributes:
+        text += f"; {number(seconds, 3)} seconds on {count(int(run.attributes['ranks']), 'rank')}"
+    return text + "."
+
+
+def described(section: configuration.Initial) -> str:
+    """A section of the configuration in words: its kind and its numbers."""
+    values = section.model_dump(exclude_none=True, exclude={"kind"})
+    return f"{section.kind} ({', '.join(f'{key} {_plain(value)}' for key, value in values.items())})"
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _prefixed(run: Run, prefix: str) -> list[tuple[str, object]]:
+    """Attributes whose names start with a prefix, without it."""
+    return [(name.removeprefix(prefix), value) for name, value in run.attributes.items() if name.startswith(prefix)]
+
+
+def _setting(run: Run) -> list[tuple[str, str]]:
+    """Rows that say what system, ensemble and estimator were used."""
+    if run.config is None:
+        return []
+    system, rows = run.config.system, []
+    if isinstance(system, SpdeSystem):
+        rows = _spde_rows(system)
+    elif isinstance(system, DiffusionSystem):
+        rows = _diffusion_rows(system)
+    elif isinstance(system, DataSystem):
+        rows = [("data", system.path if system.dataset is None else f"{system.path}: {system.dataset}")]
+    rows += _ensemble_rows(run.config) + _koopman_rows(run.config) + _transport_rows(run.config)
+    return [*rows, ("seed", str(run.config.seed))]
+
+
+def _spde_rows(system: SpdeSystem) -> list[tuple[str, str]]:
+    reaction = "" if system.reaction is None else f", reaction {system.reaction}, diffusivity {system.diffusivity:g}"
+    parameters = "".join(f", {name} = {value:g}" for name, value in system.parameters.items())
+    domain = system.domain
+    return [
+        ("equation", f"{system.equation.replace('_', ' ')}{reaction}{parameters}"),
+        ("domain", f"length {domain.length:g}, {domain.points} points, {domain.boundary}"),
+        ("discretisation", system.discretization.replace("_", " ")),
+        ("noise", f"{system.noise.covariance}, amplitude {system.noise.amplitude:g}"),
+    ]
+
+
+def _diffusion_rows(system: DiffusionSystem) -> list[tuple[str, str]]:
+    if system.potential is not None:
+        return [("potential", system.potential), ("temperature", f"{system.temperature:g}")]
+    drift = [f"d{name}/dt: {text}" for name, text in zip(system.variables, system.drift)]
+    return [("drift", "\n".join(drift)), ("diffusion", str(system.diffusion))]
+
+
+def _ensemble_rows(config: Config) -> list[tuple[str, str]]:
+    """Numbers of the ensemble that were given."""
+    given = config.ensemble.model_dump(include={"time_step", "burn_in", "duration", "lag_time"}, exclude_none=True)
+    if config.system.kind == "data":
+        given = {"sampling_interval": config.system.sampling_interval, "lag_time": config.ensemble.lag_time}
+        given = {name: value for name, value in given.items() if value is not None}
+    return [(name.replace("_", " "), number(value)) for name, value in given.items()]
+
+
+def _koopman_rows(config: Config) -> list[tuple[str, str]]:
+    if config.koopman is None:
+        return []
+    dictionary = config.koopman.dictionary
+    size = f"degree {dictionary.degree}" if dictionary.kind == "polynomial" else count(dictionary.size, "function")
+    coordinates = config.koopman.coordinates
+    seen = "the state" if coordinates.kind == "identity" else f"{coordinates.count} Laplacian modes"
+    return [("estimator", config.koopman.estimator), ("dictionary", f"{dictionary.kind}, {size}, of {seen}")]
+
+
+def _transport_rows(config: Config) -> list[tuple[str, str]]:
+    if config.kswgd is None:
+        return []
+    rows = [("particles start", described(config.kswgd.initial))]
+    return [*rows, ("relaxation", number(config.kswgd.relaxation))] if config.kswgd.relaxation > 0 else rows

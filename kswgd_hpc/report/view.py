@@ -1,0 +1,159 @@
+"""The contents of results.h5 as the sections want them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kswgd_hpc import config as configuration
+from kswgd_hpc import storage
+from kswgd_hpc.coordinates import Coordinates
+from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
+from kswgd_hpc.errors import ConfigurationError
+from kswgd_hpc.metrics import subsample
+from kswgd_hpc.report import canvas
+from kswgd_hpc.spectrum import Spectrum
+from spde.domain import Interval
+
+_MOST_STATES = 4096
+_MOST_NUMBERS = 2**22
+_BATCH_NUMBERS = 2**20
+
+
+@dataclass(frozen=True)
+class Law:
+    """Particles at one stage, or the ensemble they are judged by.
+
+    name : as in the names of metrics; label, colour : in figures; states : (n, d)
+    """
+
+    name: str
+    label: str
+    colour: str
+    states: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """Datasets and attributes of a results file, and its configuration, None where that cannot be read."""
+
+    data: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    config: configuration.Config | None
+
+    @property
+    def title(self) -> str:
+        """Title of the run."""
+        return str(self.attributes.get("title", "Results"))
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The domain of a field, None for states that are no fields."""
+        spec = self.config.system if self.config is not None else None
+        if not isinstance(spec, configuration.SpdeSystem):
+            return None
+        return Interval(spec.domain.length, spec.domain.points, spec.domain.boundary, spec.discretization)
+
+    @cached_property
+    def sample(self) -> np.ndarray:
+        """(n, d) states of the ensemble, few enough to work on."""
+        return thinned(self.data["ensemble/sample"])
+
+    @property
+    def dimension(self) -> int:
+        """Number of components of a state."""
+        return len(self.data["ensemble/mean"])
+
+    def component(self, index: int) -> str:
+        """Name of a component of the state."""
+        spec = self.config.system if self.config is not None else None
+        if isinstance(spec, configuration.DiffusionSystem):
+            return spec.variables[index]
+        return f"component {index + 1}"
+
+    def fields(self, states: np.ndarray) -> np.ndarray:
+        """(n, grid points) values on the grid of states (n, d)."""
+        if self.interval.discretization == "finite_difference":
+            return states
+        return self.interval.synthesis(np.ascontiguousarray(states.T)).T
+
+    def spatial_mean(self, states: np.ndarray) -> np.ndarray:
+        """(n,) integral of the fields of states (n, d) over the interval, divided by its length."""
+        return self.fields(states).sum(axis=1) * (self.interval.spacing / self.interval.length)
+
+    @cached_property
+    def laws(self) -> list[Law]:
+        """Particles at each stage of the transport, if there was one, then the ensemble."""
+        ensemble = Law("ensemble", "ensemble", canvas.GREY, self.sample)
+        if "kswgd/particles" not in self.data:
+            return [ensemble]
+        first, moved, last = (self.data[f"kswgd/{stage}"] for stage in ("initial", "transported", "particles"))
+        laws = [Law("initial", "initial", canvas.ORANGE, thinned(first))]
+        laws.append(Law("transported", "transported", canvas.BLUE, thinned(moved)))
+        if not np.array_equal(moved, last):
+            laws.append(Law("particles", "after relaxation", canvas.GREEN, thinned(last)))
+        return [*laws, ensemble]
+
+    @property
+    def rates(self) -> np.ndarray:
+        """(r,) complex rates, the constant mode's first."""
+        return self.data["koopman/rates"]
+
+    def eigenfunctions(self, states: np.ndarray, count: int) -> np.ndarray:
+        """(n, count) values of the first eigenfunctions, the constant one included, at states (n, d)."""
+        spectrum = self._spectrum(count)
+        batch = max(1, _BATCH_NUMBERS // max(spectrum.dictionary.size, states.shape[1]))
+        parts = [spectrum.eigenfunctions(states[i : i + batch].T) for i in range(0, len(states), batch)]
+        return np.concatenate(parts)
+
+    def _spectrum(self, count: int) -> Spectrum:
+        stored = {
+            name.removeprefix("koopman/"): value for name, value in self.data.items() if name.startswith("koopman/")
+        }
+        return Spectrum(
+            eigenvalues=stored["eigenvalues"][:count],
+            rates=stored["rates"][:count],
+            rates_error=stored["rates_error"][:count],
+            dictionary_error=stored["rates_dictionary_error"][:count],
+            residuals=stored["residuals"][:count],
+            coefficients=stored["coefficients"][:, :count],
+            offsets=stored["offsets"][:count],
+            rejected=int(stored["rejected"]),
+            floor=float(stored["noise_floor"]),
+            coordinates=Coordinates(
+                stored.get("coordinate_matrix"), stored["coordinate_mean"], stored["coordinate_scale"]
+            ),
+            dictionary=self._dictionary(),
+        )
+
+    def _dictionary(self) -> Dictionary:
+        if "koopman/centres" in self.data:
+            return GaussianDictionary(self.data["koopman/centres"], float(self.data["koopman/bandwidth"]))
+        return PolynomialDictionary(len(self.data["koopman/coordinate_mean"]), self.config.koopman.dictionary.degree)
+
+    @property
+    def has_eigenfunctions(self) -> bool:
+        """Whether a mode besides the constant one was kept, and what is needed to evaluate it."""
+        if "koopman/rates" not in self.data or len(self.rates) < 2:
+            return False
+        return "koopman/centres" in self.data or self.config is not None
+
+
+def load(path: Path) -> Run:
+    """Read a results file; a configuration of another version of the schema is passed over."""
+    data, attributes = storage.read_results(path, skip=("ensemble/snapshots",))
+    try:
+        config = configuration.parse(str(attributes.get("config", "")))
+    except ConfigurationError:
+        config = None
+    return Run(data, attributes, config)
+
+
+def thinned(states: np.ndarray) -> np.ndarray:
+    """Evenly spaced rows of (n, d), few enough to work on: statistics in figures need no more."""
+    return subsample(states, min(_MOST_STATES, max(64, _MOST_NUMBERS // states.shape[1])))
