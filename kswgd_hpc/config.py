@@ -151,9 +151,7 @@ class FileInitial(Section):
     dataset: Text | None = None
 
 
-Initial = Annotated[
-    Constant | Gaussian | Uniform | ExpressionInitial | FileInitial, Field(discriminator="kind")
-]
+Initial = Annotated[Constant | Gaussian | Uniform | ExpressionInitial | FileInitial, Field(discriminator="kind")]
 
 
 class Ensemble(Section):
@@ -161,9 +159,7 @@ class Ensemble(Section):
 
     trajectories: Count | None = None
     initial: Initial | None = None
-    scheme: Literal[
-        "auto", "euler_maruyama", "semi_implicit", "exponential_euler", "exponential_heun", "heun"
-    ] = "auto"
+    scheme: Literal["auto", "euler_maruyama", "semi_implicit", "exponential_euler", "exponential_heun", "heun"] = "auto"
     time_step: Positive | None = None
     burn_in: NonNegative = 0.0
     duration: Positive | None = None
@@ -204,8 +200,8 @@ class Koopman(Section):
     """The Galerkin problem and its solution."""
 
     estimator: Literal["reversible", "dirichlet", "edmd"] = "reversible"
-    coordinates: Annotated[IdentityCoordinates | ModeCoordinates, Field(discriminator="kind")] = (
-        IdentityCoordinates(kind="identity")
+    coordinates: Annotated[IdentityCoordinates | ModeCoordinates, Field(discriminator="kind")] = IdentityCoordinates(
+        kind="identity"
     )
     dictionary: Annotated[GaussianDictionary | PolynomialDictionary, Field(discriminator="kind")]
     modes: Annotated[int, Field(ge=2, le=10_000)] = 10
@@ -423,7 +419,7 @@ def _explain(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     kind, location = first["type"], first["loc"]
-    path = ".".join(str(part) for part in location if not _is_branch(part)) or "configuration"
+    path = _path(location)
     if kind == "extra_forbidden":
         known = _keys_at(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -436,7 +432,12 @@ def _explain(error: ValidationError) -> str:
         value = first["ctx"].get("tag", first["input"])
         choices = [choice.strip(" '") for choice in str(expected).replace(" or ", ",").split(",")]
         near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; choose one of {', '.join(choices)}"
+        others = " or a number" if choices == ["auto"] else ""
+        hint = (
+            f"; did you mean '{near[0]}'?"
+            if near
+            else f"; choose {'one of ' * (len(choices) > 1)}{', '.join(choices)}{others}"
+        )
         message = f"{path}: {_short(value)} is not available{hint}"
     elif kind == "union_tag_not_found":
         message = f"{path}: the key 'kind' is required"
@@ -444,32 +445,37 @@ def _explain(error: ValidationError) -> str:
         message = f"{path}: no baselines are available in this version; leave the list empty"
     else:
         reason = first["msg"].removeprefix("Value error, ")
-        message = f"{path}: {reason}" + ("" if kind == "value_error" else f", got {_short(first['input'])}")
-    others = len({p["loc"] for p in problems}) - 1
-    if others and kind not in ("extra_forbidden",):
-        others = len({".".join(str(part) for part in p["loc"] if not _is_branch(part)) for p in problems}) - 1
+        reason += "" if kind == "value_error" else f", got {_short(first['input'])}"
+        message = f"{path}: {reason}" if path else reason
+    others = len({_path(p["loc"]) for p in problems}) - 1
     return _one_line(message) + (f" (and {others} more)" if others > 0 else "")
 
 
-def _is_branch(part: Any) -> bool:
-    """Whether a part of pydantic's location names a branch of a union, not a key of the file."""
-    return isinstance(part, str) and (
-        part in {"spde", "data", "constant", "gaussian", "uniform", "expression", "file", "identity", "polynomial"}
-        or any(mark in part for mark in "[]()")
-        or part in {"float", "int", "str", "bool", "none", "literal"}
-    )
+def _path(location: tuple) -> str:
+    """Keys of the file that lead to a location of pydantic's, which also names the branches of unions."""
+    keys, model = [], Config
+    for part in location:
+        if isinstance(model, list) and not isinstance(part, int):
+            model = next((m for m in model if part in _tags(m)), None)
+            continue
+        if isinstance(part, int) or model is None:
+            if isinstance(part, int):
+                keys.append(str(part))
+            continue
+        keys.append(part)
+        model = _child(model, part)
+    return ".".join(keys)
 
 
 def _keys_at(location: tuple) -> list[str]:
     """Valid keys of the section at a location, following pydantic's path through the models."""
     model: Any = Config
     for part in location:
-        if isinstance(part, int):
-            continue
-        model = _child(model, part)
+        if not isinstance(part, int):
+            model = _child(model, part)
         if model is None:
             return []
-    return [] if not isinstance(model, type) else list(model.model_fields)
+    return list(model.model_fields) if isinstance(model, type) else []
 
 
 def _child(model: Any, part: str) -> Any:
@@ -478,8 +484,8 @@ def _child(model: Any, part: str) -> Any:
         return next((m for m in model if part in _tags(m)), None)
     if part not in model.model_fields:
         return None
-    found = [m for m in _models(model.model_fields[part].annotation)]
-    return found[0] if len(found) == 1 else found
+    found = _models(model.model_fields[part].annotation)
+    return (found[0] if len(found) == 1 else found) if found else None
 
 
 def _models(annotation: Any) -> list[type[Section]]:

@@ -32,6 +32,10 @@ class Coordinates:
         """(n, c) z of states (d, n)."""
         return self.rescale(project(self.matrix, states))
 
+    def of_rows(self, states: np.ndarray) -> np.ndarray:
+        """(n, c) z of states given as rows (n, d)."""
+        return self(states.T)
+
     def lift(self, gradients: np.ndarray, mobility: np.ndarray) -> np.ndarray:
         """M times the gradient in state space, (n, d), of gradients (n, c) in z; mobility (d,) or (d, d)."""
         slope = gradients / self.scale

@@ -45,7 +45,9 @@ class Eigenpairs(NamedTuple):
 def check_real() -> None:
     """Refuse a complex PETSc by name."""
     if np.issubdtype(PETSc.ScalarType, np.complexfloating):
-        raise SpectrumError("this PETSc was built with complex scalars; kswgd-hpc needs a real one (PETSC_DIR, PETSC_ARCH)")
+        raise SpectrumError(
+            "this PETSc was built with complex scalars; kswgd-hpc needs a real one (PETSC_DIR, PETSC_ARCH)"
+        )
 
 
 def eigenpairs(
@@ -112,7 +114,9 @@ def _solve(eps: SLEPc.EPS, count: int) -> None:
         eps.solve()
     except PETSc.Error as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else "unknown"
-        raise SpectrumError(f"SLEPc failed with PETSc error {error.ierr} ({reason}); raise koopman.regularization") from error
+        raise SpectrumError(
+            f"SLEPc failed with PETSc error {error.ierr} ({reason}); raise koopman.regularization"
+        ) from error
     reason, found = eps.getConvergedReason(), eps.getConverged()
     if reason > 0 and found >= count:
         return

@@ -113,8 +113,11 @@ def _killed(case: Case, space: Space, correlation, mean_f: float, modes: int, la
         part = "largest" if symmetric else "largest_magnitude"
         pairs = small_eigenpairs(operator, count, part, symmetric)
         keep = pairs.values.real > 0 if symmetric else np.abs(pairs.values) > 0
-        pairs = pairs._replace(values=pairs.values[keep], vectors=pairs.vectors[:, keep],
-                               left=None if pairs.left is None else pairs.left[:, keep])
+        pairs = pairs._replace(
+            values=pairs.values[keep],
+            vectors=pairs.vectors[:, keep],
+            left=None if pairs.left is None else pairs.left[:, keep],
+        )
         values = pairs.values
         rates = -np.log(values.astype(complex)) / lag_time
     if symmetric:

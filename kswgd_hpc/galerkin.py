@@ -7,6 +7,7 @@ straight into the row ownership of distributed PETSc matrices.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,7 +180,7 @@ def row_ranges(size: int, comm: MPI.Comm) -> list[tuple[int, int]]:
     """PETSc's contiguous row ownership for `size` rows."""
     counts = [size // comm.size + (1 if rank < size % comm.size else 0) for rank in range(comm.size)]
     edges = np.concatenate([[0], np.cumsum(counts)])
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
 def total_vector(comm: MPI.Comm, groups: list[Moments], name: str, length: int, terms: int) -> np.ndarray:
@@ -215,5 +216,3 @@ def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
     matrix.getDenseArray()[...] = rows
     matrix.assemble()
     return matrix
-
-

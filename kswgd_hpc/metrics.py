@@ -7,9 +7,9 @@ from mpi4py import MPI
 
 from kswgd_hpc.parallel import cut, local, sum_blocks
 
-_TILE = 256
+_TILE = 64
 _MAX_NUMBERS = 2**24
-_FLOOR_DRAWS = 8
+_FLOOR_DRAWS = 32
 
 
 def subsample(points: np.ndarray, count: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def iid_floor(comm: MPI.Comm, pool: np.ndarray, count: int, seed: int) -> tuple[
 
     Parameters
     ----------
-    pool : (n, d) states of the invariant law, at least two; two disjoint random samples are drawn from it, eight times
+    pool : (n, d) states of the invariant law, at least two; two disjoint random samples are drawn from it, 32 times
     count : size of each sample, at most half the pool
     """
     count = min(count, len(pool) // 2)

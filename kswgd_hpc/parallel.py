@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,19 @@ def local(blocks: list[Block], comm: MPI.Comm) -> list[Block]:
 def span(blocks: list[Block]) -> tuple[int, int]:
     """Range of items that a rank's blocks cover; empty for a rank without blocks."""
     return (blocks[0].start, blocks[-1].stop) if blocks else (0, 0)
+
+
+def by_block(blocks: list[Block], function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """function(rows) taken block by block: arrays of fixed shapes give fixed bits, whatever else a rank holds.
+
+    Parameters
+    ----------
+    blocks : this rank's, contiguous
+    rows : (n, ...) array of the items that they cover
+    """
+    start, _ = span(blocks)
+    parts = [function(rows[block.start - start : block.stop - start]) for block in blocks]
+    return np.concatenate(parts) if parts else function(rows)
 
 
 def quantum_exponent(bound: float, terms: int) -> int:

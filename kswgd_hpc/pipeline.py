@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,144 +12,21 @@ import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from kswgd_hpc import __version__, backend, feynman_kac, metrics, storage, streams, systems, transport
+from kswgd_hpc import __version__, backend, feynman_kac, metrics, storage, streams, transport
 from kswgd_hpc.config import Config
-from kswgd_hpc.coordinates import Coordinates, intrinsic, whitened
-from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
-from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
-from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, Window, pairing
-from kswgd_hpc.errors import ConfigurationError, DataError
+from kswgd_hpc.dictionary import GaussianDictionary
+from kswgd_hpc.ensemble import Window
+from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.galerkin import MATRICES, Assembler, Moments
-from kswgd_hpc.parallel import Block, cut, from_root, gather_blocks, local, span, sum_blocks
+from kswgd_hpc.parallel import by_block, cut, from_root, gather_blocks, local, span
+from kswgd_hpc.plan import Plan, assembler_for
 from kswgd_hpc.progress import Progress
+from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.spectrum import Space, Spectrum, reduce_sums, solve
 from kswgd_hpc.storage import Rows
 from spde.stepping import Noise
 
-_PATH_RECORDS = 400
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that the configuration names, made executable and checked before any work.
-
-    system : None for recorded data; ensemble : the source of records; cases : Feynman-Kac comparisons
-    matrix : (c, d) linear map to raw coordinates, None for the identity; mobility : (d,) or (d, d), None if unknown
-    """
-
-    system: Any
-    ensemble: SimulatedEnsemble | RecordedEnsemble
-    matrix: np.ndarray | None
-    mobility: np.ndarray | None
-    cases: list[feynman_kac.Case]
-    particles: Callable | None
-    device: Any
-
-
-def prepare(comm: MPI.Comm, config: Config) -> Plan:
-    """Build everything once on rank 0 to find what is wrong, then everywhere. Collective.
-
-    Raises
-    ------
-    KswgdError : one line, the same on every rank
-    """
-    from_root(comm, lambda: _build(config) and None)
-    storage.prepare_directory(comm, Path(config.output.directory))
-    return _build(config)
-
-
-def _build(config: Config) -> Plan:
-    system = systems.build(config)
-    ensemble = _recorded(config) if system is None else _simulated(config, system)
-    d = ensemble.dimension
-    particles = None
-    if config.kswgd is not None:
-        particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
-    return Plan(
-        system,
-        ensemble,
-        _coordinate_matrix(config, system, d),
-        _mobility(config, system, d),
-        _cases(config, system),
-        particles,
-        backend.select(config.compute.device),
-    )
-
-
-def _simulated(config: Config, system) -> SimulatedEnsemble:
-    sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
-    killing = {}
-    if config.koopman is not None and config.koopman.estimator != "dirichlet":
-        killing = {case.name: case.killing for case in _cases(config, system) if case.killing is not None}
-    with systems.key("ensemble"):
-        return SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
-
-
-def _recorded(config: Config) -> RecordedEnsemble:
-    spec = config.system
-    recording = storage.open_recording(spec.path, spec.dataset, "system.path")
-    shape = recording.shape
-    if len(shape) == 2:
-        if spec.sampling_interval is not None:
-            raise DataError(f"system.path: shape {shape} is samples; trajectories need (trajectories, times, d)")
-        read = lambda rows, _times: recording.read(rows)[:, None, :]  # noqa: E731
-        return RecordedEnsemble(read, (shape[0], 1, shape[1]), Pairing(1.0, 0, 1, 1))
-    if len(shape) != 3:
-        raise DataError(f"system.path: shape {shape}, expected (samples, d) or (trajectories, times, d)")
-    if config.koopman is None or config.koopman.estimator == "dirichlet":
-        return RecordedEnsemble(recording.read, shape, Pairing(1.0, 0, 1, shape[1]))
-    step, lag = spec.sampling_interval, config.ensemble.lag_time
-    pairs = pairing(step, lag, config.ensemble.stride, (shape[1] - 1) * step)
-    if round(pairs.interval / step) != 1:
-        thin = round(pairs.interval / step)
-        read = lambda rows, times: recording.read(rows, (times[0] * thin, (times[1] - 1) * thin + 1))[:, ::thin]  # noqa: E731
-        shape = (shape[0], pairs.records, shape[2])
-    else:
-        read = recording.read
-    if pairs.starts < 1:
-        raise DataError(f"system.path: {shape[1]} times are too few for ensemble.lag_time {lag:g}")
-    return RecordedEnsemble(read, shape, pairs)
-
-
-def _coordinate_matrix(config: Config, system, dimension: int) -> np.ndarray | None:
-    if config.koopman is None or config.koopman.coordinates.kind == "identity":
-        return None
-    count = config.koopman.coordinates.count
-    if count > dimension:
-        raise ConfigurationError(f"koopman.coordinates.count: {count} modes asked for, the system has {dimension}")
-    return system.mode_map(count)
-
-
-def _mobility(config: Config, system, dimension: int) -> np.ndarray | None:
-    if system is not None:
-        return system.mobility
-    if config.system.mobility is not None:
-        values = np.atleast_1d(np.asarray(config.system.mobility, dtype=float))
-        if len(values) not in (1, dimension):
-            raise ConfigurationError(f"system.mobility: {len(values)} numbers for {dimension} components")
-        return np.broadcast_to(values, dimension)
-    return np.ones(dimension)
-
-
-def _cases(config: Config, system) -> list[feynman_kac.Case]:
-    cases = []
-    for index, row in enumerate(config.validation.feynman_kac):
-        path = f"validation.feynman_kac.{row.name}"
-        killing = None
-        if not (isinstance(row.killing, float) and row.killing == 0):
-            killing = systems.observable(system, row.killing, f"{path}.killing")
-        cases.append(
-            feynman_kac.Case(
-                index,
-                row.name,
-                systems.observable(system, row.observable, f"{path}.observable"),
-                killing,
-                systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
-                tuple(row.times),
-                row.trajectories,
-            )
-        )
-    return cases
+_JUDGED = 4096  # states kept to judge by where there are no particles
 
 
 def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
@@ -167,6 +44,8 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
     """
     progress = Progress(comm)
     progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
+    if config.output.checkpoint is not None:
+        progress.say("output.checkpoint has no effect in this version: the run starts from the beginning")
     # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share
     with threadpoolctl.threadpool_limits(1):
         datasets = _stages(comm, config, plan, progress)
@@ -194,12 +73,13 @@ def _describe(plan: Plan) -> str:
 def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> dict[str, Any]:
     _compile_once_a_node(comm, plan)
     mine = local(plan.ensemble.blocks, comm)
-    recorder = Recorder.for_run(config, plan)
+    particles = config.kswgd.particles if config.kswgd is not None else _JUDGED
+    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
         pilot = plan.ensemble.pilot(comm, plan.matrix, tick)
     assembler = None
     if config.koopman is not None:
-        assembler = _assembler(config, plan, pilot)
+        assembler = assembler_for(config, plan, pilot)
     with progress.stage("ensemble", len(mine)) as tick:
         groups = _assemble(plan, assembler, recorder, mine, tick)
     datasets = recorder.datasets(comm, groups)
@@ -228,122 +108,12 @@ def _compile_once_a_node(comm: MPI.Comm, plan: Plan) -> None:
     if plan.system is None:
         return
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    for turn in (True, False):
-        if (node.rank == 0) is turn:
-            plan.ensemble.stepper.advance(plan.system.from_fields(plan.system.fields(np.zeros((plan.system.dimension, 1)))), Noise(0, 0, 0), 0, 1)
+    still = plan.system.from_fields(plan.system.fields(np.zeros((plan.system.dimension, 1))))
+    for first_on_node in (True, False):
+        if (node.rank == 0) is first_on_node:
+            plan.ensemble.stepper.advance(still, Noise(0, 0, 0), 0, 1)
         node.Barrier()
     node.Free()
-
-
-@dataclass
-class Recorder:
-    """Keeps what the results show of the trajectories themselves, as their records go by.
-
-    sample_times : record indices at which every trajectory's state is kept (the invariant law's sample)
-    path_records : first records of trajectory 0 that are kept as a picture
-    store : keep every record
-    """
-
-    ensemble: SimulatedEnsemble | RecordedEnsemble
-    sample_times: np.ndarray
-    path_records: int
-    store: bool
-    samples: list[np.ndarray] = field(default_factory=list)
-    path: list[np.ndarray] = field(default_factory=list)
-    snapshots: list[np.ndarray] = field(default_factory=list)
-
-    @classmethod
-    def for_run(cls, config: Config, plan: Plan) -> Recorder:
-        """Sample twice as many states as there are particles, so that a floor can be computed from halves."""
-        ensemble = plan.ensemble
-        particles = config.kswgd.particles if config.kswgd is not None else 4096
-        wanted = 2 * metrics.affordable(particles, ensemble.dimension)
-        records = ensemble.pairing.records
-        count = min(records, -(-wanted // ensemble.trajectories))
-        times = np.unique((np.arange(count) + 1) * records // count - 1)
-        return cls(ensemble, times, min(records, _PATH_RECORDS), config.ensemble.store)
-
-    def watch(self, block: Block, windows: Iterator[Window]) -> Iterator[Window]:
-        """Pass windows on, keeping what is wanted of their new records."""
-        seen, kept, stored = -1, [], []
-        for window in windows:
-            new = np.arange(max(window.first, seen + 1), window.first + len(window.states))
-            seen = window.first + len(window.states) - 1
-            wanted = np.intersect1d(new, self.sample_times) - window.first
-            kept.append(window.states[wanted])
-            if self.store:
-                stored.append(window.states[new - window.first])
-            if block.index == 0:
-                early = new[new < self.path_records] - window.first
-                self.path.append(window.states[early][:, :, 0])
-            yield window
-        self.samples.append(np.concatenate(kept).transpose(0, 2, 1).reshape(-1, self.ensemble.dimension))
-        if self.store:
-            self.snapshots.append(np.concatenate(stored).transpose(2, 0, 1))
-
-    def datasets(self, comm: MPI.Comm, groups: list[Moments]) -> dict[str, Any]:
-        """What of it goes into the results. Collective."""
-        d, terms = self.ensemble.dimension, comm.allreduce(len(groups))
-        count = comm.allreduce(round(sum(group.count for group in groups)))
-        mean = sum_blocks(comm, [g.vectors["state"] for g in groups], (d,), terms) / count
-        square = sum_blocks(comm, [g.vectors["square"] for g in groups], (d,), terms) / count
-        path = comm.bcast(np.concatenate(self.path) if comm.rank == 0 and self.path else None)
-        found = {
-            "ensemble/mean": mean,
-            "ensemble/variance": np.maximum(square - mean**2, 0.0),
-            "ensemble/sample": gather_blocks(comm, self.samples, d),
-            "ensemble/path": path,
-            "ensemble/path_interval": self.ensemble.pairing.interval,
-        }
-        if self.store:
-            rows = np.concatenate(self.snapshots) if self.snapshots else np.empty((0, self.ensemble.pairing.records, d))
-            start, _ = span(local(self.ensemble.blocks, comm))
-            found["ensemble/snapshots"] = Rows(rows, start, self.ensemble.trajectories)
-        self._sample = found["ensemble/sample"]
-        return found
-
-    @property
-    def sample(self) -> np.ndarray:
-        """(n, d) states of the invariant law, on every rank."""
-        return self._sample
-
-
-def _assembler(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
-    coordinates = _coordinates(config, plan, pilot)
-    dictionary = _dictionary(config, coordinates.rescale(pilot))
-    estimator = config.koopman.estimator
-    names = list(MATRICES[estimator])
-    if config.kswgd is not None and "form" not in names:
-        names.append("form")  # transport uses the symmetrised generator: see `_transport_spectrum`
-    with_killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    return Assembler(
-        coordinates,
-        dictionary,
-        plan.ensemble.pairing,
-        names,
-        coordinates.mobility(plan.mobility),
-        {case.name: case.observable for case in plan.cases},
-        () if estimator == "dirichlet" else tuple(with_killing),
-        with_killing if estimator == "dirichlet" else {},
-    )
-
-
-def _coordinates(config: Config, plan: Plan, pilot: np.ndarray) -> Coordinates:
-    if config.koopman.dictionary.kind == "polynomial":
-        return whitened(plan.matrix, pilot)
-    c = pilot.shape[1]
-    unscaled = Coordinates(plan.matrix, np.zeros(c), np.ones(c))
-    return intrinsic(plan.matrix, pilot, unscaled.mobility(plan.mobility))
-
-
-def _dictionary(config: Config, z: np.ndarray) -> Dictionary:
-    spec = config.koopman.dictionary
-    if spec.kind == "polynomial":
-        return PolynomialDictionary(z.shape[1], spec.degree)
-    chosen = farthest_points(z, min(spec.size, len(z)))
-    centres = z[chosen]
-    bandwidth = automatic_bandwidth(centres) if spec.bandwidth == "auto" else spec.bandwidth
-    return GaussianDictionary(centres, bandwidth)
 
 
 def _assemble(plan: Plan, assembler: Assembler | None, recorder: Recorder, mine, tick) -> list[Moments]:
@@ -480,20 +250,19 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
     moved = _on_device(spectrum, xp)
     flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
     try:
-        z = xp.asarray(coordinates(initial.T))
+        z = xp.asarray(by_block(mine, coordinates.of_rows, initial))
         fixed = None if spec.step_size == "auto" else spec.step_size
         impulse, history = transport.transport(flow, z, spec.steps, fixed, progress=lambda *_: stage(1))
     finally:
         flow.close()
-    return initial - coordinates.lift(backend.to_host(impulse), plan.mobility), history
+    move = by_block(mine, lambda rows: coordinates.lift(rows, plan.mobility), backend.to_host(impulse))
+    return (initial - move if len(initial) else initial), history
 
 
 def _on_device(spectrum: Spectrum, xp) -> Spectrum:
     """The spectrum with its dictionary's arrays on the device of `xp`."""
     if xp is np or not isinstance(spectrum.dictionary, GaussianDictionary):
         return spectrum
-    from dataclasses import replace
-
     centres = xp.asarray(spectrum.dictionary.centres)
     return replace(spectrum, dictionary=GaussianDictionary(centres, spectrum.dictionary.bandwidth))
 
@@ -512,7 +281,7 @@ def _spread(comm, config: Config, plan: Plan, states: np.ndarray, mine, start: i
         return states
     if plan.system is None:
         raise ConfigurationError(
-            "kswgd.initial: all particles start at one point, which no deterministic flow can spread; use kind: gaussian"
+            "kswgd.initial: all particles start at one point, which no deterministic flow spreads; use kind: gaussian"
         )
     progress.say(f"all particles start at one point: spread by the system's own dynamics for time {_lag(config):g}")
     return _dynamics(config, plan, states, mine, start, _lag(config), streams.SPREADING, lambda _units: None)

@@ -25,12 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     from kswgd_hpc.eigensolver import check_real
     from kswgd_hpc.errors import KswgdError
     from kswgd_hpc.parallel import abort, from_root
+    from kswgd_hpc.plan import prepare
 
     comm = MPI.COMM_WORLD
     try:
         check_real()
         config, text = from_root(comm, lambda: load(ours.config))
-        plan = pipeline.prepare(comm, config)
+        plan = prepare(comm, config)
     except KswgdError as error:
         # all ranks know this error: one line, and every rank ends by itself
         if comm.rank == 0:

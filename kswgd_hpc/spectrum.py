@@ -151,9 +151,7 @@ class Space:
     capacity : largest dimension kept where the problem is too large to be solved on every rank
     """
 
-    def __init__(
-        self, sums: Sums, regularization: float, coarsening: np.ndarray | None = None, capacity: int = 1024
-    ):
+    def __init__(self, sums: Sums, regularization: float, coarsening: np.ndarray | None = None, capacity: int = 1024):
         self.sums = sums
         self._rows = slice(*row_ranges(sums.size, sums.comm)[sums.comm.rank])
         parts = {name: matrix.getDenseArray() / sums.count for name, matrix in sums.galerkin.items()}
@@ -289,7 +287,7 @@ def solve(
 def _eigenpairs(space: Space, count: int, options) -> tuple:
     """Values by ascending rate, vectors of unit norm and fixed sign, left vectors with w^H v = 1, residuals."""
     estimator, matrix = space.sums.estimator, space.left_matrix()
-    count = min(count, len(matrix) - 1) if len(matrix) > 1 else 1
+    count = min(count, len(matrix))
     if estimator == "edmd":
         pairs = small_eigenpairs(matrix, count, "largest_magnitude", False, options)
         order = np.lexsort((-pairs.values.imag, -np.round(np.abs(pairs.values), 12)))
@@ -359,16 +357,19 @@ def _resolved(sums: Sums, space: Space, values, spread, overlap: float) -> tuple
     return size > np.maximum(floor, np.nan_to_num(2 * spread)), floor
 
 
-def _dictionary_error(sums: Sums, dictionary: Dictionary, regularization: float, rates, lag_time, options) -> np.ndarray:
+def _dictionary_error(
+    sums: Sums, dictionary: Dictionary, regularization: float, rates, lag_time, options
+) -> np.ndarray:
     """(k,) change of each rate when a coarser dictionary of half the size is used. Collective."""
     error = np.full(len(rates), np.nan)
     if dictionary.size < 4:
         return error
     coarse = Space(sums, regularization, dictionary.coarsening())
-    count = min(len(rates), coarse.basis.shape[1] - 1)
-    if count < 1:
-        return error
-    values = sums.comm.bcast(_eigenpairs(coarse, count, options)[0])[: len(rates)]
+    count = min(len(rates), coarse.basis.shape[1])
+    values = sums.comm.bcast(_eigenpairs(coarse, count, options)[0])
+    found = _to_rates(sums.estimator, values, lag_time)
+    if sums.estimator == "edmd":  # complex rates have no order to compare them in: the nearest
+        return np.abs(found[None, :] - rates[:, None]).min(axis=1)
     with np.errstate(invalid="ignore"):
-        error[: len(values)] = np.abs(_to_rates(sums.estimator, values, lag_time) - rates[: len(values)])
+        error[: len(found)] = np.abs(found - rates[: len(found)])
     return error

@@ -122,12 +122,12 @@ def _into_place(partial: Path, target: Path) -> None:
     os.replace(partial, target)
 
 
-def read_results(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """All datasets of a results file by path, strings decoded, and its attributes."""
+def read_results(path: Path, skip: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """All datasets of a results file by path, but for those to skip, strings decoded; and its attributes."""
     found: dict[str, np.ndarray] = {}
 
     def visit(name: str, item) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and name not in skip:
             value = item[()]
             found[name] = value.decode() if isinstance(value, bytes) else value
 

@@ -114,7 +114,9 @@ def initial_states(system: System | None, dimension: int, spec, path: str) -> Ca
 
 def _expression_column(system: System | None, text: str, rows: int, path: str) -> np.ndarray:
     if not isinstance(system, SemilinearEquation):
-        raise ConfigurationError(f"{path}: an expression in x describes a field; give a list of numbers (kind: constant)")
+        raise ConfigurationError(
+            f"{path}: an expression in x describes a field; give a list of numbers (kind: constant)"
+        )
     with key(f"{path}.value"):
         values = Expression(text, ("x",))({"x": system.interval.grid})
     if not np.isfinite(values).all():
@@ -127,4 +129,11 @@ def observable(system: System, text: str, path: str) -> Callable[[np.ndarray], n
     with key(path):
         expression = Expression(text, system.variables, reductions=True)
         system.observe(expression, np.zeros((system.dimension, 2)))
-    return lambda states: system.observe(expression, states)
+
+    def evaluate(states: np.ndarray) -> np.ndarray:
+        values = system.observe(expression, states)
+        if not np.isfinite(values).all():
+            raise ConfigurationError(f"{path}: {expression.text!r} is not finite on a state that the system reached")
+        return values
+
+    return evaluate

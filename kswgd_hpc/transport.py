@@ -96,9 +96,7 @@ class Flow:
             message[:-1] += to_fixed(part, self._exponent)
         message[-1:] = np.array([displacement]).view(np.int64)
         self.comm.Allreduce(MPI.IN_PLACE, message, op=self._operator)
-        return np.ldexp(message[:-1].astype(float), -self._exponent) + self._offsets, float(
-            message[-1:].view(float)[0]
-        )
+        return np.ldexp(message[:-1].astype(float), -self._exponent) + self._offsets, float(message[-1:].view(float)[0])
 
     def _fix_scale(self, sums: list[np.ndarray]) -> int:
         """Fixed-point scale for the whole flow: what bounded features can reach, or far above the start. Collective."""
@@ -115,16 +113,19 @@ class Flow:
 
     def gradient(self, z, values: list, means: np.ndarray):
         """(n, c) gradient of kappa = sum_k (m_k / lambda_k) phi_k in z."""
-        xp = array_module(self._modes)
-        weights = self._modes @ xp.asarray(means / self.rates)
-        gradients = [
-            self._dictionary.gradient(z[part], weights, psi) for part, psi in zip(self._slices, values, strict=True)
-        ]
-        return xp.concatenate(gradients) if gradients else z[:0]
+        weights = self._modes @ array_module(self._modes).asarray(means / self.rates)
+        return self._join(
+            [self._dictionary.gradient(z[part], weights, psi) for part, psi in zip(self._slices, values, strict=True)],
+            z,
+        )
 
     def displacement(self, impulse):
         """(n, c) move of z for an integral of grad kappa over time: -K impulse."""
-        return -(impulse @ self._mobility)
+        return self._join([-(impulse[part] @ self._mobility) for part in self._slices], impulse)
+
+    def _join(self, parts: list, like):
+        """Rows of all blocks of this rank; matrix products are taken block by block, for the sake of fixed bits."""
+        return array_module(like).concatenate(parts) if parts else like[:0]
 
 
 def _sum_and_maximum(incoming, outgoing, _datatype) -> None:
@@ -189,12 +190,14 @@ def transport(
         values = flow.values(trial)
         new_means, moved = flow.means(values, _largest(move))
         new_energy = _energy(new_means, flow.rates)
-        if not np.isfinite(new_energy):
+        if not np.isfinite(new_energy + moved):
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")
         if automatic and (new_energy > energy or moved > 2 * displacement_limit):
             h /= 2
             if h < _SMALLEST_STEP:
-                raise TransportError("no step decreases the distance to the invariant law: fewer koopman.modes may help")
+                raise TransportError(
+                    "no step decreases the distance to the invariant law: fewer koopman.modes may help"
+                )
             continue
         z, impulse, time = trial, impulse + effective * h, time + h
         previous, previous_h, means, energy = gradient, h, new_means, new_energy

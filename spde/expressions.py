@@ -159,9 +159,7 @@ class Expression:
                 inner = self._walk(argument, values, reduce)
                 return _ELEMENTWISE[name](inner) if name in _ELEMENTWISE else reduce(name, inner)
             case ast.Compare(left=left, ops=[op], comparators=[right]):
-                outcome = _COMPARE[type(op)](
-                    self._walk(left, values, reduce), self._walk(right, values, reduce)
-                )
+                outcome = _COMPARE[type(op)](self._walk(left, values, reduce), self._walk(right, values, reduce))
                 return np.asarray(outcome, dtype=float)
 
     def symbolic(self):

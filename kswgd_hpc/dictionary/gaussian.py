@@ -59,7 +59,6 @@ class GaussianDictionary:
         form += (centres @ mobility @ centres.T) * (psi.T @ psi)
         return form / self.bandwidth**4
 
-
     def coarsening(self) -> np.ndarray:
         """(p, p // 2) map to half as many functions: each joined to the nearest of the first half."""
         half = max(1, self.size // 2)
