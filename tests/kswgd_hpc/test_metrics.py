@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from kswgd_hpc.metrics import energy_distance, iid_floor, subsample
+
+COMM = MPI.COMM_WORLD
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(300, 2)), RNG.normal(size=(200, 2)) + 0.5
+
+
+def direct(a, b):
+    mean = lambda x, y: np.sqrt(((x[:, None] - y[None]) ** 2).sum(-1)).mean()  # noqa: E731
+    return 2 * mean(a, b) - mean(a, a) - mean(b, b)
+
+
+def test_energy_distance_is_its_definition():
+    assert energy_distance(MPI.COMM_SELF, A, B) == pytest.approx(direct(A, B), rel=1e-9)
+    # squares are expanded, so coinciding points are the square root of a rounding error apart, 1e-8
+    assert energy_distance(MPI.COMM_SELF, A, A) == pytest.approx(0, abs=1e-8)
+
+
+def test_the_floor_is_the_distance_of_independent_samples():
+    pool = RNG.normal(size=(4000, 2))
+    floor, spread = iid_floor(MPI.COMM_SELF, pool, 300, 1)
+    fresh = [direct(RNG.normal(size=(300, 2)), RNG.normal(size=(300, 2))) for _ in range(20)]
+    assert floor == pytest.approx(np.mean(fresh), abs=4 * np.std(fresh) / np.sqrt(8))
+    assert 0 < spread < floor
+
+
+def test_subsamples_are_even():
+    assert subsample(np.arange(10), 5).tolist() == [0, 2, 4, 6, 8]
+    assert subsample(np.arange(3), 5).tolist() == [0, 1, 2]
+
+
+@pytest.mark.mpi(min_size=2)
+def test_distances_have_the_same_bits_on_every_rank_count():
+    a = np.repeat(A, 3, axis=0)
+    assert energy_distance(COMM, a, B) == energy_distance(MPI.COMM_SELF, a, B)

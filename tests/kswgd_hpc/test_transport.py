@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from support import moments
+
+from kswgd_hpc import transport
+from kswgd_hpc.errors import TransportError
+from kswgd_hpc.galerkin import MATRICES
+from kswgd_hpc.parallel import local, span
+from kswgd_hpc.spectrum import reduce_sums, solve
+
+COMM = MPI.COMM_WORLD
+
+DOUBLE_WELL = """
+seed: 1
+system: {kind: diffusion, variables: [x], potential: (x**2-1)**2, temperature: TEMPERATURE}
+ensemble: {trajectories: 1000, initial: {kind: uniform, low: -1.5, high: 1.5}, time_step: 0.01, burn_in: 5,
+  duration: 20, lag_time: 0.2}
+koopman: {estimator: dirichlet, dictionary: {kind: gaussian, size: 80}, modes: 30}
+"""
+
+
+def solved(temperature: float):
+    """Spectrum, mobility of the coordinate, and states of the invariant law."""
+    config, plan, assembler, groups = moments(DOUBLE_WELL.replace("TEMPERATURE", str(temperature)))
+    sums = reduce_sums(MPI.COMM_SELF, "dirichlet", MATRICES["dirichlet"], groups, assembler.dictionary.size)
+    found, _ = solve(sums, assembler.coordinates, assembler.dictionary, 0.2, config.koopman.modes, 1e-9)
+    sums.destroy()
+    ends = [list(plan.ensemble.windows(block))[-1].states[-1] for block in plan.ensemble.blocks]
+    return found, assembler.coordinates.mobility(plan.mobility), np.concatenate(ends, axis=1)[0]
+
+
+@pytest.fixture(scope="module")
+def cold():
+    return solved(0.25)
+
+
+def one_well(states: np.ndarray, count: int) -> np.ndarray:
+    return np.resize(states[states > 0], count)
+
+
+def carry(found, mobility, x, steps, step_size=None, comm=MPI.COMM_SELF):
+    """Positions of this rank's particles after transport, and the history."""
+    blocks = local(transport.particle_blocks(len(x)), comm)
+    start, stop = span(blocks)
+    flow = transport.Flow(comm, found, mobility, blocks, len(x))
+    z = found.coordinates(x[None, start:stop])
+    impulse, history = transport.transport(flow, z, steps, step_size)
+    flow.close()
+    moved = z + flow.displacement(impulse)
+    return moved[:, 0] * found.coordinates.scale[0] + found.coordinates.mean[0], history
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.25])
+def test_mass_crosses_any_barrier_by_the_exact_law(temperature):
+    # method.md (2'): rho_0 = 2 in the well where all start, so its mass at time t is 1 / (2 - exp(-t))
+    found, mobility, states = solved(temperature)
+    for steps in (10, 20):
+        x, history = carry(found, mobility, one_well(states, 2000), steps, 0.1)
+        exact = 1 / (2 - np.exp(-history.time[-1]))
+        assert (x > 0).mean() == pytest.approx(exact, abs=0.035)
+
+
+def test_particles_end_as_independent_draws(cold):
+    found, mobility, states = cold
+    x, history = carry(found, mobility, one_well(states, 2000), 400)
+    assert history.converged
+    assert 2000 * (history.mode_means[-1] ** 2).sum() <= transport.floor(len(found.rates) - 1)
+    assert (x > 0).mean() == pytest.approx((states > 0).mean(), abs=0.05)
+    assert len(history.step_size) < 100
+
+
+def test_the_energy_of_the_flow_never_rises(cold):
+    found, mobility, states = cold
+    _, history = carry(found, mobility, one_well(states, 1000), 400)
+    energy = (history.mode_means**2 / found.rates.real[1:]).sum(axis=1)
+    assert (np.diff(energy) <= 0).all()
+
+
+def test_a_fixed_step_that_is_too_large_is_an_error(cold):
+    found, mobility, states = cold
+    with pytest.raises(TransportError, match="diverged"), np.errstate(over="ignore"):
+        carry(found, mobility, one_well(states, 1000), 400, 1e300)
+
+
+class CountingComm:
+    """A communicator that counts its reductions."""
+
+    def __init__(self, comm):
+        self._comm, self.sizes = comm, []
+
+    def Allreduce(self, send, receive, op):
+        self.sizes.append(receive.size)
+        self._comm.Allreduce(send, receive, op=op)
+
+    def __getattr__(self, name):
+        return getattr(self._comm, name)
+
+
+def test_a_step_costs_one_reduction_of_r_plus_one_numbers(cold):
+    found, mobility, states = cold
+    comm = CountingComm(MPI.COMM_SELF)
+    _, history = carry(found, mobility, one_well(states, 500), 5, 0.05, comm)
+    assert comm.sizes == [len(found.rates)] * (len(history.step_size) + 1)  # r - 1 modes and one displacement
+
+
+@pytest.mark.mpi(min_size=2)
+def test_particles_move_in_the_same_bits_on_every_rank_count():
+    found, mobility, states = solved(1.0)
+    x = one_well(states, 1000)
+    together, _ = carry(found, mobility, x, 20, None, COMM)
+    alone, _ = carry(found, mobility, x, 20)
+    start, stop = span(local(transport.particle_blocks(len(x)), COMM))
+    assert together.tobytes() == alone[start:stop].tobytes()

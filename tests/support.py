@@ -1,0 +1,83 @@
+"""What the tests share: a small configuration, runs of the public command, and their results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mpi4py import MPI
+
+from kswgd_hpc.config import parse
+from kswgd_hpc.parallel import local
+from kswgd_hpc.plan import assembler_for, build
+from kswgd_hpc.storage import read_results
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# a complete run in about two seconds
+SMALL = """
+seed: 3
+system:
+  kind: spde
+  equation: allen_cahn
+  domain: {length: 2.5, points: 32, boundary: neumann}
+  noise: {amplitude: 0.5}
+ensemble:
+  trajectories: 100
+  initial: {kind: gaussian}
+  time_step: 0.01
+  burn_in: 2
+  duration: 20
+  lag_time: 0.5
+koopman:
+  estimator: reversible
+  coordinates: {kind: modes, count: 3}
+  dictionary: {kind: gaussian, size: 60}
+  modes: 8
+kswgd:
+  particles: 1000
+  initial: {kind: constant, value: 1.0}
+  relaxation: 0.5
+validation:
+  feynman_kac:
+    - {name: quench, observable: mean(u), killing: 0.1*mean(u)**2,
+       initial: {kind: constant, value: 1.0}, times: [0.5, 2], trajectories: 200}
+output: {directory: out}
+"""
+
+
+def mpi_environment() -> dict[str, str]:
+    """The environment without the traces of an mpiexec that pytest itself may run under."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX", "PMI_", "OMPI_UNIVERSE"))}
+
+
+def run_command(text: str, directory: Path, ranks: int = 1, timeout: float = 200) -> subprocess.CompletedProcess:
+    """Run the public command on the text of a configuration, in a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").write_text(text)
+    command = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml"]
+    if ranks > 1:
+        command = ["mpiexec", "-n", str(ranks), *command]
+    return subprocess.run(
+        command, cwd=directory, env=mpi_environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def results(directory: Path) -> dict:
+    """Datasets of the results file below a directory."""
+    (path,) = directory.rglob("results.h5")
+    return read_results(path)[0]
+
+
+def moments(text: str, comm: MPI.Comm = MPI.COMM_SELF):
+    """Configuration, plan, assembler, and the Galerkin sums of this rank's groups. Collective."""
+    config = parse(text)
+    plan = build(config)
+    pilot = plan.ensemble.pilot(comm, plan.matrix, lambda _units: None)
+    assembler = assembler_for(config, plan, pilot)
+    groups = []
+    for block in local(plan.ensemble.blocks, comm):
+        groups += assembler.group_moments(plan.ensemble.windows(block), plan.ensemble.segments)
+    return config, plan, assembler, groups
