@@ -4,8 +4,8 @@ Every discretisation here is diagonal in an orthonormal basis e_j of Laplacian e
 is a set of coefficients c_j = <u, e_j> whichever way it is stored:
 
 * finite differences: n grid points, n modes, eigenvalues of the three-point Laplacian;
-* spectral Galerkin: n modes with the exact eigenvalues; products are formed on a grid of 2n points,
-  which integrates cubic nonlinearities exactly (dealiasing).
+* spectral Galerkin: n modes with the exact eigenvalues; products are formed on a grid of 2n points (2n + 2 where
+  periodic), which integrates cubic nonlinearities exactly (dealiasing).
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Interval:
     @cached_property
     def grid_points(self) -> int:
         """Number of points at which nonlinear terms are evaluated."""
-        return self.points if self.discretization == "finite_difference" else 2 * self.points
+        if self.discretization == "finite_difference":
+            return self.points
+        # four factors of the highest periodic wavenumber, n / 2, must not reach that of the grid
+        return 2 * self.points + (2 if self.boundary == "periodic" else 0)
 
     @cached_property
     def spacing(self) -> float:

@@ -71,8 +71,14 @@ class SemilinearEquation:
 
         u, _ = symbols(self.variables)
         slope = sympy.diff(self.formula, u).subs(u, 0)
-        damping = -float(slope) if slope.is_number and slope.is_finite and slope < 0 else 0.0
-        return damping, sympy.expand(self.formula + damping * u)
+        damped = slope.is_number and slope.is_real and slope.is_finite and slope < 0
+        damping = -float(slope) if damped else 0.0
+        rest = sympy.expand(self.formula + damping * u)
+        if damped and rest.is_polynomial(u):
+            linear = rest.coeff(u, 1)
+            if linear.is_number and abs(float(linear)) < 1e-12 * damping:
+                rest = rest - linear * u  # what rounding left of the part that is split off
+        return damping, rest
 
     @cached_property
     def rates(self) -> np.ndarray:

@@ -18,7 +18,8 @@ import numpy as np
 from spde.errors import ExpressionError
 
 _MAX_LENGTH = 2000
-_MAX_EXPONENT = 64
+_MAX_DEPTH = 100
+_MAX_EXPONENT = 64  # also of nested powers together: what is accepted can be expanded
 
 _BINARY = {
     ast.Add: operator.add,
@@ -76,21 +77,25 @@ class Expression:
             _fold(self._tree)
         except (SyntaxError, ValueError) as error:
             raise ExpressionError(f"cannot parse expression {self.text!r}") from error
+        except OverflowError as error:
+            raise ExpressionError("a number in the expression is too large") from error
         except (RecursionError, MemoryError) as error:
             raise ExpressionError("expression is nested too deeply") from error
 
     def _refuse(self, what: str) -> ExpressionError:
         return ExpressionError(f"{what} in expression {self.text!r}")
 
-    def _check(self, node: ast.AST) -> None:
+    def _check(self, node: ast.AST, depth: int = 0) -> None:
+        if depth > _MAX_DEPTH:
+            raise ExpressionError("expression is nested too deeply")
         match node:
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                self._check(left)
-                self._check(right)
-                if isinstance(op, ast.Pow):
-                    self._check_power(right)
+                self._check(left, depth + 1)
+                self._check(right, depth + 1)
+                if _degree(node) > _MAX_EXPONENT:
+                    raise self._refuse(f"an exponent beyond {_MAX_EXPONENT}")
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-                self._check(operand)
+                self._check(operand, depth + 1)
             case ast.Constant(value=bool()):
                 raise self._refuse(f"'{node.value}' is not a number")
             case ast.Constant(value=int() | float()):
@@ -101,27 +106,22 @@ class Expression:
                     allowed = ", ".join((*self.variables, *_CONSTANTS))
                     raise self._refuse(f"unknown name {name!r} (known: {allowed})")
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-                self._check_call(name, args)
+                self._check_call(name, args, depth)
             case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
                 if not self._reductions:
                     raise self._refuse("a comparison is not allowed")
-                self._check(left)
-                self._check(right)
+                self._check(left, depth + 1)
+                self._check(right, depth + 1)
             case _:
                 raise self._refuse(f"{type(node).__name__} is not allowed")
 
-    def _check_power(self, exponent: ast.AST) -> None:
-        value = _fold(exponent)
-        if value is not None and abs(value) > _MAX_EXPONENT:
-            raise self._refuse(f"an exponent beyond {_MAX_EXPONENT}")
-
-    def _check_call(self, name: str, args: list[ast.expr]) -> None:
+    def _check_call(self, name: str, args: list[ast.expr], depth: int) -> None:
         known = (*_ELEMENTWISE, *(REDUCTIONS if self._reductions else ()))
         if name not in known:
             raise self._refuse(f"unknown function {name!r} (known: {', '.join(known)})")
         if len(args) != 1:
             raise self._refuse(f"{name} takes one argument, {len(args)} given")
-        self._check(args[0])
+        self._check(args[0], depth + 1)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -171,7 +171,8 @@ class Expression:
         def build(node):
             constant = _fold(node)
             if constant is not None:
-                return sympy.Integer(int(constant)) if constant.is_integer() else sympy.Float(constant, 17)
+                exact = constant.is_integer() and abs(constant) < 2**53
+                return sympy.Integer(int(constant)) if exact else sympy.Float(constant, 17)
             match node:
                 case ast.BinOp(left=left, op=op, right=right):
                     return _BINARY[type(op)](build(left), build(right))
@@ -183,7 +184,28 @@ class Expression:
                     return getattr(sympy, {"abs": "Abs"}.get(name, name))(build(argument))
             raise self._refuse("only a smooth pointwise formula is allowed here; found a reduction or comparison")
 
-        return build(self._tree)
+        formula = build(self._tree)
+        if formula.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I):
+            raise self._refuse("a part that is not a finite real number")
+        return formula
+
+
+def _degree(node: ast.AST) -> float:
+    """Bound of the polynomial degree in all variables, absolute value of any constant exponent."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            exponent = _fold(right)
+            base = _degree(left)
+            return base if exponent is None else max(base, 1.0) * max(abs(exponent), 1.0)
+        case ast.BinOp(left=left, op=ast.Mult() | ast.Div(), right=right):
+            return _degree(left) + _degree(right)
+        case ast.BinOp(left=left, right=right):
+            return max(_degree(left), _degree(right))
+        case ast.UnaryOp(operand=operand):
+            return _degree(operand)
+        case ast.Constant():
+            return 0.0
+    return 1.0
 
 
 def _fold(node: ast.AST) -> float | None:

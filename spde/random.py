@@ -54,7 +54,7 @@ def _radius(word):
 
 @njit(inline="always")
 def _circle(word):
-    """cos and sin of 2 pi (word + 1/2) / 2**32: two bits of quadrant, thirty of angle in +-pi/4."""
+    """cos and sin of a uniform angle: two bits of quadrant, thirty of angle in +-pi/4 about its axis."""
     quadrant = word >> _U30
     angle = (np.float64(word & _FRACTION) + 0.5) * (1.5707963267948966 / 1073741824.0) - 0.7853981633974483
     z = angle * angle

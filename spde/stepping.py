@@ -33,12 +33,14 @@ class PathIntegral:
     """
 
     def __init__(self, rate: Callable, states: np.ndarray, time_step: float):
-        self._rate, self._half, self._last = rate, time_step / 2, rate(states)
+        self._rate, self._half = rate, time_step / 2
+        # a rate such as x is a view of the states, which the stepper overwrites
+        self._last = np.array(rate(states))
         self.value = np.zeros(states.shape[1])
 
     def watch(self, states: np.ndarray) -> None:
         """Add one step."""
-        now = self._rate(states)
+        now = np.array(self._rate(states))
         self.value += self._half * (self._last + now)
         self._last = now
 
