@@ -182,10 +182,10 @@ def _say_rates(progress: Progress, spectrum: Spectrum) -> None:
     for k in range(1, min(len(spectrum.rates), 7)):
         rate = spectrum.rates[k]
         value = f"{rate.real:.5g}" + (f" {rate.imag:+.5g}i" if abs(rate.imag) > 1e-12 else "")
-        progress.say(
-            f"  rate {k}: {value} +- {spectrum.rates_error[k]:.2g} (sampling) +- "
-            f"{spectrum.dictionary_error[k]:.2g} (dictionary)"
-        )
+        errors = f"+- {spectrum.rates_error[k]:.2g} (sampling)"
+        if np.isfinite(spectrum.dictionary_error[k]):
+            errors += f" +- {spectrum.dictionary_error[k]:.2g} (dictionary)"
+        progress.say(f"  rate {k}: {value} {errors}")
 
 
 def _koopman_datasets(spectrum: Spectrum, assembler: Assembler, space: Space, config: Config) -> dict[str, Any]:

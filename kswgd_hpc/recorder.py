@@ -68,12 +68,11 @@ class Recorder:
         count = comm.allreduce(round(sum(group.count for group in groups)))
         mean = sum_blocks(comm, [g.vectors["state"] for g in groups], (d,), terms) / count
         square = sum_blocks(comm, [g.vectors["square"] for g in groups], (d,), terms) / count
-        path = comm.bcast(np.concatenate(self.path) if comm.rank == 0 and self.path else None)
         found = {
             "ensemble/mean": mean,
             "ensemble/variance": np.maximum(square - mean**2, 0.0),
             "ensemble/sample": gather_blocks(comm, self.samples, d),
-            "ensemble/path": path,
+            "ensemble/path": gather_blocks(comm, self.path, d),
             "ensemble/path_interval": self.ensemble.pairing.interval,
         }
         if self.store:

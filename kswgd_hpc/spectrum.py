@@ -291,6 +291,9 @@ def _eigenpairs(space: Space, count: int, options) -> tuple:
     if estimator == "edmd":
         pairs = small_eigenpairs(matrix, count, "largest_magnitude", False, options)
         order = np.lexsort((-pairs.values.imag, -np.round(np.abs(pairs.values), 12)))
+        # a complex pair is kept whole
+        splits = count < len(order) and np.isclose(pairs.values[order[count - 1]], pairs.values[order[count]].conj())
+        order = order[: count + 1] if splits else order[:count]
         values, vectors, left = pairs.values[order], pairs.vectors[:, order], pairs.left[:, order]
         vectors = _fix_phase(vectors)
         left = left / np.conj((left.conj() * vectors).sum(axis=0))

@@ -192,7 +192,8 @@ def _profiles(run: Run, modes: list[int]) -> Section:
         ax.scatter(x, values, s=3, color=canvas.BLUE, alpha=0.35, linewidths=0, rasterized=True)
         ax.axhline(0, color=canvas.BLACK, linewidth=0.6)
         low, high = np.quantile(values, [0.001, 0.999])
-        ax.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+        if high > low:
+            ax.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
         ax.set_title(title)
         ax.set_xlabel(label)
     canvas.blank(axes[len(faces) :])
