@@ -36,6 +36,10 @@ class Coordinates:
         """(n, c) z of states given as rows (n, d)."""
         return self(states.T)
 
+    def velocity(self, drift: np.ndarray) -> np.ndarray:
+        """(n, c) drift of z of a drift (d, n) of the state."""
+        return project(self.matrix, drift) / self.scale
+
     def lift(self, gradients: np.ndarray, mobility: np.ndarray) -> np.ndarray:
         """M times the gradient in state space, (n, d), of gradients (n, c) in z; mobility (d,) or (d, d)."""
         slope = gradients / self.scale

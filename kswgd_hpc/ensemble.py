@@ -22,7 +22,7 @@ from spde.stepping import Noise, PathIntegral
 _MIN_GROUPS = 16
 _MAX_BLOCKS = 256
 _BATCH = 64
-_WINDOW_ROWS = 1024
+_WINDOW_ROWS = 512
 _PILOT_ROWS = 20_000
 
 

@@ -49,6 +49,10 @@ class Moments:
         target = self._matrix(name, x.shape[1])
         dgemm(1.0, x.T, y.T, beta=1.0, c=target, trans_a=0, trans_b=1, overwrite_c=1)
 
+    def accumulate(self, name: str, matrix: np.ndarray) -> None:
+        """matrices[name] += matrix."""
+        self._matrix(name, len(matrix))[...] += matrix
+
     def _matrix(self, name: str, size: int) -> np.ndarray:
         if name not in self.matrices:
             self.matrices[name] = np.zeros((size, size), order="F")
@@ -74,7 +78,8 @@ class Assembler:
     coordinates, dictionary : what is evaluated
     pairing : how records pair up
     matrices : names of the sums wanted, see `MATRICES`
-    mobility : (c, c) mobility of the coordinates, needed for "form"
+    mobility : (c, c) mobility of the coordinates, needed for "form" and "flux"
+    drift : function (d, batch) -> (d, batch), the system's drift, needed for "flux" = sum psi (G psi)^T
     observables : name -> function (d, batch) -> (batch,); gives the vectors "f:name"
     killing : names whose path integrals come with the windows; gives "k:name"
     rates : name -> killing rate as a function of states, for estimators without a lag; gives "k:name"
@@ -87,6 +92,7 @@ class Assembler:
         pairing: Pairing,
         matrices: Sequence[str],
         mobility: np.ndarray | None = None,
+        drift: Callable | None = None,
         observables: Mapping[str, Callable] | None = None,
         killing: Sequence[str] = (),
         rates: Mapping[str, Callable] | None = None,
@@ -96,6 +102,7 @@ class Assembler:
         self.pairing = pairing
         self.names = tuple(matrices)
         self.mobility = mobility
+        self.drift = drift
         self.observables = dict(observables or {})
         self.killing = tuple(killing)
         self.rates = dict(rates or {})
@@ -136,10 +143,9 @@ class Assembler:
             moments.rank_update("c0", psi_x)
         if "c1" in self.names:
             moments.product_update("c1", psi_x, psi_y)
-        if "form" in self.names:
-            z = self.coordinates(np.concatenate(window.states[x], axis=1))
-            moments._matrix("form", self.dictionary.size)[...] += self.dictionary.dirichlet_form(z, self.mobility)
-        self._accumulate_observables(moments, window, x, psi_x)
+        start = np.concatenate(window.states[x], axis=1)
+        self._accumulate_generator(moments, start, psi_x)
+        self._accumulate_observables(moments, start, psi_x)
         self._accumulate_killing(moments, window, x, y, psi_x, psi_y)
 
     @property
@@ -154,8 +160,16 @@ class Assembler:
             return psi[position[0] : position[0] + len(position)].reshape(-1, psi.shape[-1])
         return psi[position].reshape(-1, psi.shape[-1])
 
-    def _accumulate_observables(self, moments: Moments, window: Window, x: np.ndarray, psi_x: np.ndarray) -> None:
-        states = np.concatenate(window.states[x], axis=1)
+    def _accumulate_generator(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
+        z = self.coordinates(states)
+        if "form" in self.names:
+            moments.accumulate("form", self.dictionary.dirichlet_form(z, self.mobility))
+        if "flux" in self.names:
+            rates = self.dictionary.generator(z, self.coordinates.velocity(self.drift(states)), self.mobility)
+            moments.product_update("flux", psi_x, rates)
+            moments.add("flux", rates.sum(axis=0))
+
+    def _accumulate_observables(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
         for name, observable in self.observables.items():
             values = observable(states)
             moments.add(f"f:{name}", np.concatenate([[values.sum(), (values**2).sum()], values @ psi_x]))

@@ -53,12 +53,16 @@ def quadratic_forms(comm: MPI.Comm, points: np.ndarray, signs: np.ndarray) -> np
     return sum_blocks(comm, parts, (signs.shape[1],), len(tiles))
 
 
-def energy_distance(comm: MPI.Comm, sample: np.ndarray, reference: np.ndarray) -> float:
+def energy_distance(
+    comm: MPI.Comm, sample: np.ndarray, reference: np.ndarray, weights: np.ndarray | None = None
+) -> float:
     """Energy distance 2 E|X-Y| - E|X-X'| - E|Y-Y'| between two samples (n, d), (m, d). Collective.
 
-    The V-statistic, never negative; compare it with `iid_floor` at the same sizes. Source: Szekely and Rizzo 2013.
+    The V-statistic, never negative; compare it with `iid_floor` at the same sizes. `weights` (m,) of the reference
+    sum to one; none is equal weights. Source: Szekely and Rizzo 2013.
     """
-    signs = np.concatenate([np.full(len(sample), 1 / len(sample)), np.full(len(reference), -1 / len(reference))])
+    weights = np.full(len(reference), 1 / len(reference)) if weights is None else weights
+    signs = np.concatenate([np.full(len(sample), 1 / len(sample)), -weights])
     return float(-quadratic_forms(comm, np.concatenate([sample, reference]), signs[:, None])[0])
 
 

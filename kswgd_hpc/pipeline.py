@@ -23,6 +23,7 @@ from kswgd_hpc.plan import Plan, assembler_for
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.spectrum import Space, Spectrum, reduce_sums, solve
+from kswgd_hpc.stationary import StationaryMeans, correct
 from kswgd_hpc.storage import Rows
 from spde.stepping import Noise
 
@@ -95,8 +96,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         datasets |= _koopman_datasets(spectrum, assembler, space, config)
         _say_rates(progress, spectrum)
         if config.kswgd is not None:
-            flow_spectrum = _transport_spectrum(comm, config, plan, groups, assembler, spectrum)
-            datasets |= _transport(comm, config, plan, flow_spectrum, recorder, progress)
+            moving, stationary = _transport_spectrum(comm, config, plan, groups, assembler)
+            datasets |= _transport(comm, config, plan, moving, stationary, recorder, progress)
         datasets |= _validate(comm, config, plan, spectrum, space, progress)
     finally:
         sums.destroy()
@@ -157,19 +158,21 @@ def _solve(config: Config, plan: Plan, sums, assembler: Assembler) -> tuple[Spec
     )
 
 
-def _transport_spectrum(comm, config: Config, plan: Plan, groups, assembler: Assembler, spectrum: Spectrum) -> Spectrum:
-    """The spectrum that moves particles: that of the Dirichlet form. Collective.
+def _transport_spectrum(
+    comm, config: Config, plan: Plan, groups, assembler: Assembler
+) -> tuple[Spectrum, StationaryMeans | None]:
+    """The spectrum that moves particles, that of the Dirichlet form, and the stationary correction. Collective.
 
     Of all functions in the dictionary its potential kappa has the least energy mean |grad kappa|_M^2. Eigenfunctions
     from time lags are as good in their values, but nothing penalises sampling noise in their gradients, which transport
     multiplies by mobility over rate: on the metastable Allen-Cahn interval particles were thrown off their valley.
     """
-    if config.koopman.estimator == "dirichlet":
-        return spectrum
     gram = [name for name in MATRICES[config.koopman.estimator] if name in ("plus", "minus", "c0")]
-    sums = reduce_sums(comm, "dirichlet", (*gram, "form"), groups, assembler.dictionary.size)
+    extra = ("flux",) if "flux" in assembler.names else ()
+    sums = reduce_sums(comm, "dirichlet", (*gram, "form"), groups, assembler.dictionary.size, extra)
     try:
-        return _solve(config, plan, sums, assembler)[0]
+        spectrum, space = _solve(config, plan, sums, assembler)
+        return spectrum, correct(space, spectrum, sums.matrices["flux"]) if extra else None
     finally:
         sums.destroy()
 
@@ -211,30 +214,40 @@ def _koopman_datasets(spectrum: Spectrum, assembler: Assembler, space: Space, co
     return found
 
 
-def _transport(comm, config: Config, plan: Plan, spectrum: Spectrum, recorder: Recorder, progress: Progress) -> dict:
+def _transport(
+    comm,
+    config: Config,
+    plan: Plan,
+    spectrum: Spectrum,
+    stationary: StationaryMeans | None,
+    recorder: Recorder,
+    progress: Progress,
+) -> dict[str, Any]:
     spec = config.kswgd
-    blocks = transport.particle_blocks(spec.particles)
-    mine = local(blocks, comm)
+    mine = local(transport.particle_blocks(spec.particles), comm)
     start, _ = span(mine)
-    d = plan.ensemble.dimension
     parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
-    initial = np.concatenate(parts) if parts else np.empty((0, d))
+    initial = np.concatenate(parts) if parts else np.empty((0, plan.ensemble.dimension))
     started = _spread(comm, config, plan, initial, mine, start, progress)
+    target = spectrum if stationary is None else stationary.centre(spectrum)
     with progress.stage("transport", spec.steps) as stage:
-        transported, history = _flow(comm, plan, spectrum, started, mine, spec, stage)
+        transported, history = _flow(comm, plan, target, started, mine, spec, stage)
         state = "stopped at the iid floor" if history.converged else "NOT converged: raise kswgd.steps"
         stage.note = f"{len(history.step_size)} steps, flow time {history.time[-1]:.3g}, {state}"
     relaxed = transported
     if spec.relaxation > 0:
         with progress.stage("relaxation", len(mine)) as tick:
             relaxed = _dynamics(config, plan, transported, mine, start, spec.relaxation, streams.RELAXATION, tick)
+    particles = {"initial": initial, "transported": transported, "particles": relaxed}
+    weights = None if stationary is None else stationary.weights(spectrum, recorder.sample.T)
     with progress.stage("metrics", 1) as stage:
-        found, stage.note = _judge(comm, config, recorder.sample, initial, transported, relaxed, spec.particles)
-    total = spec.particles
+        found, stage.note = _judge(comm, config, recorder.sample, weights, particles)
+    found |= {f"kswgd/{name}": Rows(rows, start, spec.particles) for name, rows in particles.items()}
+    if stationary is not None:
+        found["kswgd/stationary_means"] = stationary.means
+        found["kswgd/stationary_means_error"] = stationary.error
+        found["ensemble/sample_weights"] = weights
     return found | {
-        "kswgd/initial": Rows(initial, start, total),
-        "kswgd/transported": Rows(transported, start, total),
-        "kswgd/particles": Rows(relaxed, start, total),
         "kswgd/history/time": history.time,
         "kswgd/history/mode_means": history.mode_means,
         "kswgd/history/step_size": history.step_size,
@@ -300,21 +313,27 @@ def _dynamics(config: Config, plan: Plan, states, mine, start: int, time: float,
     return out
 
 
-def _judge(comm, config: Config, pool: np.ndarray, initial, transported, relaxed, total: int) -> tuple[dict, str]:
-    """Energy distance of the particles to the ensemble at each stage, and the iid floor. Collective."""
-    count = min(metrics.affordable(total, pool.shape[1]), len(pool) // 2)
+def _judge(comm, config: Config, pool: np.ndarray, weights, particles: dict[str, np.ndarray]) -> tuple[dict, str]:
+    """Energy distance of the particles to the invariant law at each stage, and the iid floor. Collective.
+
+    The law is that of every second state of the pool (n, d), with the weights (n,) of the stationary correction.
+    """
+    count = min(metrics.affordable(config.kswgd.particles, pool.shape[1]), len(pool) // 2)
     if count < 2:
         return {}, "too few ensemble states to judge"
-    reference = metrics.subsample(pool, count)
+    chosen = np.arange(count) * len(pool) // count
+    reference, mass = pool[chosen], None
+    if weights is not None:
+        mass = weights[chosen] / weights[chosen].sum()
     values = {}
-    for name, rows in (("initial", initial), ("transported", transported), ("particles", relaxed)):
+    for name, rows in particles.items():
         sample = metrics.subsample(gather_blocks(comm, [rows], pool.shape[1]), count)
-        values[f"kswgd/metrics/energy_distance_{name}"] = metrics.energy_distance(comm, sample, reference)
+        values[f"kswgd/metrics/energy_distance_{name}"] = metrics.energy_distance(comm, sample, reference, mass)
     mean, spread = metrics.iid_floor(comm, pool, count, config.seed)
     values["kswgd/metrics/energy_distance_floor"] = mean
     values["kswgd/metrics/energy_distance_floor_deviation"] = spread
     ratio = values["kswgd/metrics/energy_distance_particles"] / mean
-    return values, f"energy distance to the ensemble {ratio:.2f} times the iid floor"
+    return values, f"energy distance to the invariant law {ratio:.2f} times the iid floor"
 
 
 def _validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space, progress: Progress) -> dict[str, Any]:

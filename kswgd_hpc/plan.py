@@ -171,6 +171,8 @@ def assembler_for(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
     names = list(MATRICES[estimator])
     if config.kswgd is not None and "form" not in names:
         names.append("form")  # transport uses the symmetrised generator: see `_transport_spectrum`
+    if config.kswgd is not None and plan.system is not None:
+        names.append("flux")  # see `stationary.correct`
     with_killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
     return Assembler(
         coordinates,
@@ -178,6 +180,7 @@ def assembler_for(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
         plan.ensemble.pairing,
         names,
         coordinates.mobility(plan.mobility),
+        plan.system.drift if plan.system is not None else None,
         {case.name: case.observable for case in plan.cases},
         () if estimator == "dirichlet" else tuple(with_killing),
         with_killing if estimator == "dirichlet" else {},

@@ -66,6 +66,7 @@ class Sums:
 
     comm: MPI.Comm
     estimator: str
+    names: tuple[str, ...]
     size: int
     count: float
     terms: int
@@ -77,7 +78,7 @@ class Sums:
     @property
     def galerkin(self) -> dict[str, PETSc.Mat]:
         """The matrices of the Galerkin problem itself."""
-        return {name: matrix for name, matrix in self.matrices.items() if not name.startswith("k:")}
+        return {name: self.matrices[name] for name in self.names}
 
     @property
     def mean(self) -> np.ndarray:
@@ -119,7 +120,7 @@ def reduce_sums(
     x = total_vector(comm, groups, "x", size, terms) / count
     y = total_vector(comm, groups, "y", size, terms) / count
     matrices = {name: total_matrix(comm, groups, name, size, terms) for name in (*names, *extra)}
-    return Sums(comm, estimator, size, count, terms, x, y, matrices, groups)
+    return Sums(comm, estimator, tuple(names), size, count, terms, x, y, matrices, groups)
 
 
 def _problem(estimator: str, parts: dict, count: float, x, y, mean, rows: slice):
@@ -208,6 +209,10 @@ class Space:
         mean, local = self.sums.mean, self._rows
         rows = matrix.getDenseArray() / self.sums.count - np.outer(mean[local], wy) - np.outer(wx[local], mean)
         return self.project(rows + total * np.outer(mean[local], mean))
+
+    def project_flux(self, matrix: PETSc.Mat, drift: np.ndarray) -> np.ndarray:
+        """(q, q) mean of (psi - mean) (G psi)^T in the basis; drift (q,) is the mean of G psi in it. Collective."""
+        return self.project(matrix.getDenseArray() / self.sums.count) - np.outer(self.sums.mean @ self.basis, drift)
 
 
 def small_eigenpairs(matrix: np.ndarray, count: int, part: str, symmetric: bool, options=None):

@@ -30,6 +30,9 @@ class Dictionary(Protocol):
     def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray) -> np.ndarray:
         """(p, p) sum over the n points of grad psi . mobility grad psi^T, mobility (c, c)."""
 
+    def generator(self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+        """(n, p) values of the generator applied to each function, drift (n, c), mobility (c, c)."""
+
     def coarsening(self) -> np.ndarray:
         """(p, p // 2) map: psi @ map are the functions of a coarser dictionary."""
 

@@ -59,6 +59,24 @@ class GaussianDictionary:
         form += (centres @ mobility @ centres.T) * (psi.T @ psi)
         return form / self.bandwidth**4
 
+    def generator(self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+        """(n, p) values of G psi = drift . grad psi + mobility : hess psi.
+
+        With t_i = (drift - 2 K zbar / h^2) . z_i / h^2 + z_i K z_i / h^4 it is psi_i (t_i - sum_j psi_j t_j).
+
+        Parameters
+        ----------
+        z, drift : (n, c) points, and drift of the coordinates there
+        mobility : (c, c) K
+        """
+        psi = self.values(z)
+        local = drift - (2 / self.bandwidth**2) * ((psi @ self.centres) @ mobility)
+        t = local @ (self.centres.T / self.bandwidth**2)
+        t += ((self.centres @ mobility) * self.centres).sum(axis=1) / self.bandwidth**4
+        t -= (psi * t).sum(axis=1)[:, None]
+        t *= psi
+        return t
+
     def coarsening(self) -> np.ndarray:
         """(p, p // 2) map to half as many functions: each joined to the nearest of the first half."""
         half = max(1, self.size // 2)
@@ -72,10 +90,10 @@ def _square_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def automatic_bandwidth(centres: np.ndarray) -> float:
-    """0.8 times the median distance from a centre to its nearest neighbour: they overlap, and stay well conditioned."""
+    """1.2 times the median distance from a centre to its nearest neighbour: smooth, and still well conditioned."""
     squares = _square_distances(centres, centres)
     np.fill_diagonal(squares, np.inf)
-    return 0.8 * float(np.sqrt(np.median(squares.min(axis=1))))
+    return 1.2 * float(np.sqrt(np.median(squares.min(axis=1))))
 
 
 def farthest_points(points: np.ndarray, count: int) -> np.ndarray:

@@ -44,22 +44,28 @@ class PolynomialDictionary:
 
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z."""
-        table = self._hermite(z)
-        product = table[self.powers[:, 0], :, 0]
-        for axis in range(1, z.shape[1]):
-            product = product * table[self.powers[:, axis], :, axis]
-        return array_module(z).ascontiguousarray(product.T)
+        return self._derivative(self._hermite(z), np.zeros(z.shape[1], dtype=int))
+
+    def _derivative(self, table, orders: np.ndarray) -> np.ndarray:
+        """(n, p) mixed derivatives, `orders` (c,) of them along each coordinate; h_k' = sqrt(k) h_{k-1}."""
+        xp, product = array_module(table), 1.0
+        for axis, order in enumerate(orders):
+            k = self.powers[:, axis]
+            factor = np.prod([np.maximum(k - i, 0) for i in range(order)], axis=0) if order else np.ones(len(k))
+            product = product * (xp.asarray(np.sqrt(factor))[:, None] * table[np.maximum(k - order, 0), :, axis])
+        return xp.ascontiguousarray(product.T)
 
     def derivative(self, z: np.ndarray, axis: int) -> np.ndarray:
-        """(n, p) derivatives along one coordinate; h_k' = sqrt(k) h_{k-1}."""
-        xp = array_module(z)
-        table = self._hermite(z)
-        k = self.powers[:, axis]
-        product = xp.asarray(np.sqrt(k))[:, None] * table[np.maximum(k - 1, 0), :, axis]
-        for other in range(z.shape[1]):
-            if other != axis:
-                product = product * table[self.powers[:, other], :, other]
-        return xp.ascontiguousarray(product.T)
+        """(n, p) derivatives along one coordinate."""
+        return self._derivative(self._hermite(z), np.eye(z.shape[1], dtype=int)[axis])
+
+    def generator(self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+        """(n, p) values of G psi = drift . grad psi + mobility : hess psi; see GaussianDictionary."""
+        table, unit = self._hermite(z), np.eye(z.shape[1], dtype=int)
+        total = sum(drift[:, i, None] * self._derivative(table, unit[i]) for i in range(len(unit)))
+        for i, j in np.argwhere(mobility != 0):
+            total = total + mobility[i, j] * self._derivative(table, unit[i] + unit[j])
+        return total
 
     def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """(n, c) gradient of psi @ weights."""
