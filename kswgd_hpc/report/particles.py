@@ -47,7 +47,8 @@ def _distance_table(run: Run) -> Table | None:
     return Table(
         ("particles", "energy distance", "times the floor"),
         rows,
-        "Energy distance to the ensemble. The floor is that between two independent samples of the ensemble of the "
+        "Energy distance to the invariant law, the ensemble weighted by the generator. The floor is that between "
+        "two independent samples of the ensemble of the "
         "same size, ± the standard deviation of single values: a distance within that cannot be told from "
         "independent draws.",
     )
@@ -58,7 +59,7 @@ def _distance_finding(run: Run) -> str:
     if not np.isfinite(floor):
         return "The ensemble has too few states to judge the particles by."
     steps = ", ".join(f"{number(_metric(run, law.name) / floor, 3)} ({law.label})" for law in run.laws[:-1])
-    return f"Energy distance to the ensemble in units of the iid floor: {steps}."
+    return f"Energy distance to the invariant law in units of the iid floor: {steps}."
 
 
 def _scalars(run: Run) -> list[tuple[str, list[np.ndarray]]]:
@@ -130,7 +131,7 @@ def _particle_caption(run: Run) -> str:
     if len(run.laws) == 1:
         return ""
     return (
-        " Lines are the particles, the grey area is the ensemble: the last line should follow its edge. The "
+        " Lines are the particles, the grey area is the weighted ensemble: the last line should follow its edge. The "
         "vertical axis fits the ensemble and the transported particles, and cuts a start law that is narrower; a "
         "dashed line is a start in one point."
     )

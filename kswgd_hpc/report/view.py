@@ -87,9 +87,19 @@ class Run:
         return self.fields(states).sum(axis=1) * (self.interval.spacing / self.interval.length)
 
     @cached_property
+    def _invariant(self) -> np.ndarray:
+        """(n, d) ensemble states, drawn evenly by their weights under the invariant law where it has them."""
+        states = self.data["ensemble/sample"]
+        if "ensemble/sample_weights" not in self.data:
+            return states
+        cumulated = np.cumsum(self.data["ensemble/sample_weights"])
+        levels = (np.arange(len(states)) + 0.5) / len(states) * cumulated[-1]
+        return states[np.searchsorted(cumulated, levels)]
+
+    @cached_property
     def laws(self) -> list[Law]:
         """Particles at each stage of the transport, if there was one, then the ensemble."""
-        ensemble = Law("ensemble", "ensemble", canvas.GREY, self.sample)
+        ensemble = Law("ensemble", "ensemble", canvas.GREY, thinned(self._invariant))
         if "kswgd/particles" not in self.data:
             return [ensemble]
         first, moved, last = (self.data[f"kswgd/{stage}"] for stage in ("initial", "transported", "particles"))
