@@ -42,6 +42,14 @@ class Eigenpairs(NamedTuple):
     residuals: np.ndarray
 
 
+def versions() -> dict[str, str]:
+    """Versions of the libraries behind this module."""
+    return {
+        "petsc": ".".join(map(str, PETSc.Sys.getVersion())),
+        "slepc": ".".join(map(str, SLEPc.Sys.getVersion())),
+    }
+
+
 def check_real() -> None:
     """Refuse a complex PETSc by name."""
     if np.issubdtype(PETSc.ScalarType, np.complexfloating):

@@ -12,7 +12,7 @@ import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from kswgd_hpc import __version__, backend, feynman_kac, metrics, storage, streams, transport
+from kswgd_hpc import __version__, backend, eigensolver, feynman_kac, metrics, storage, streams, transport
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import GaussianDictionary
 from kswgd_hpc.ensemble import Window
@@ -360,17 +360,12 @@ def _validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space
 
 
 def _attributes(comm: MPI.Comm, config: Config, text: str, progress: Progress) -> dict[str, Any]:
-    import h5py
-    from petsc4py import PETSc
-    from slepc4py import SLEPc
-
     versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "mpi": MPI.Get_library_version().split(",")[0].strip("\x00\n "),
-        "petsc": ".".join(map(str, PETSc.Sys.getVersion())),
-        "slepc": ".".join(map(str, SLEPc.Sys.getVersion())),
-        "h5py": h5py.__version__,
+        "h5py": storage.version(),
+        **eigensolver.versions(),
     }
     return {
         "title": config.title,

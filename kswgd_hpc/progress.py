@@ -57,7 +57,7 @@ class Progress:
         if not self._speaks:
             return
         if self._bar is not None:
-            self._bar.console.print(message, highlight=False)
+            self._bar.console.print(message, highlight=False, soft_wrap=True)
         else:
             print(message, file=sys.stderr, flush=True)
 
@@ -85,7 +85,7 @@ class Stage:
         bar = self._progress._bar
         if bar is not None:
             bar.start()
-            self._task = bar.add_task(self._name, total=self._total)
+            self._task = bar.add_task(self._name, total=self._total, rate="")
         return self
 
     def __exit__(self, *_error) -> None:
@@ -96,12 +96,12 @@ class Stage:
 
     def __call__(self, units: int = 1) -> None:
         self._done += units
+        now = time.perf_counter()
+        rate = self._done / max(now - self._began, 1e-9)
         bar = self._progress._bar
         if bar is not None:
-            bar.update(self._task, completed=self._done)
-            return
-        now = time.perf_counter()
-        if now - self._spoke > _EVERY and self._done < self._total:
+            bar.update(self._task, completed=self._done, rate=f"{rate:.3g}/s")
+        elif now - self._spoke > _EVERY and self._done < self._total:
             self._spoke = now
-            left = (now - self._began) * (self._total - self._done) / self._done
-            self._progress.say(f"{self._name:<22} {self._done}/{self._total}, about {left:.0f} s left")
+            left = (self._total - self._done) / rate
+            self._progress.say(f"{self._name:<22} {self._done}/{self._total}, {rate:.3g}/s, about {left:.0f} s left")

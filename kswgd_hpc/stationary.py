@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from petsc4py import PETSc
 
 from kswgd_hpc.galerkin import Moments
 from kswgd_hpc.spectrum import Space, Spectrum, Sums
@@ -38,7 +37,7 @@ class StationaryMeans:
         return weights / weights.sum()
 
 
-def correct(space: Space, spectrum: Spectrum, flux: PETSc.Mat) -> StationaryMeans:
+def correct(space: Space, spectrum: Spectrum, flux) -> StationaryMeans:
     """Means under the invariant law from the flux sums. Collective.
 
     Each mean is the average of two estimates, the generator's and the ensemble's own (zero), weighted by their
@@ -49,7 +48,7 @@ def correct(space: Space, spectrum: Spectrum, flux: PETSc.Mat) -> StationaryMean
     ----------
     space : of the Dirichlet form, in which weights and test functions live
     spectrum : eigenpairs found in it
-    flux : sum of psi (G psi)^T over all groups
+    flux : distributed PETSc matrix, sum of psi (G psi)^T over all groups
     """
     sums = space.sums
     W, V = space.basis, spectrum.coefficients.real[:, 1:]

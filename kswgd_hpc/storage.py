@@ -37,6 +37,11 @@ class Rows:
     total: int
 
 
+def version() -> str:
+    """Version of h5py."""
+    return h5py.__version__
+
+
 def parallel_hdf5(comm: MPI.Comm) -> bool:
     """Whether all ranks write one file together."""
     return comm.size > 1 and h5py.get_config().mpi
