@@ -259,7 +259,8 @@ def _transport(
 
 def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
     """Transported states (n, d) of this rank, and the history. Collective."""
-    xp, coordinates = plan.device, spectrum.coordinates
+    coordinates = spectrum.coordinates
+    xp = plan.device if isinstance(spectrum.dictionary, GaussianDictionary) else np
     moved = _on_device(spectrum, xp)
     flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
     try:
@@ -274,7 +275,7 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
 
 def _on_device(spectrum: Spectrum, xp) -> Spectrum:
     """The spectrum with its dictionary's arrays on the device of `xp`."""
-    if xp is np or not isinstance(spectrum.dictionary, GaussianDictionary):
+    if xp is np:
         return spectrum
     centres = xp.asarray(spectrum.dictionary.centres)
     return replace(spectrum, dictionary=GaussianDictionary(centres, spectrum.dictionary.bandwidth))

@@ -254,11 +254,12 @@ def solve(
     SpectrumError : nothing to solve, or the eigensolver failed
     """
     space = Space(sums, regularization)
-    values, vectors, left, residuals = sums.comm.bcast(_eigenpairs(space, modes - 1, options))
+    fitted, vectors, left, residuals = sums.comm.bcast(_eigenpairs(space, modes - 1, options))
+    values = _less_optimistic(space, fitted)
     rates = _to_rates(sums.estimator, values, lag_time)
     coefficients = space.basis @ vectors
     dual = coefficients if left is None else space.basis @ left
-    spread = _standard_errors(sums, values, coefficients, dual)
+    spread = _standard_errors(sums, fitted, coefficients, dual)
     keep, floor = _resolved(sums, space, values, spread, overlap)
     if sums.estimator == "dirichlet":
         errors, eigenvalues = spread, np.exp(-values * lag_time)
@@ -314,6 +315,20 @@ def _fix_phase(vectors: np.ndarray) -> np.ndarray:
     vectors = vectors / np.linalg.norm(vectors, axis=0)
     pivot = vectors[np.argmax(np.abs(vectors), axis=0), np.arange(vectors.shape[1])]
     return vectors * (np.abs(pivot) / pivot)
+
+
+def _less_optimistic(space: Space, values: np.ndarray) -> np.ndarray:
+    """Eigenvalues without what was gained by fitting the sample, for the variational estimator.
+
+    An eigenfunction bends towards the noise of the q functions that are not resolved. Their coupling to it has variance
+    (1 - mu^2) / (2 n) each for n pairs, which raises mu to mu + c / mu, c = q (1 - mu^2) / (2 n): the position of an
+    outlier of a noisy symmetric matrix (Benaych-Georges and Nadakuditi 2011), solved here for mu.
+    """
+    if space.sums.estimator != "reversible":
+        return values
+    unresolved = max(0, space.basis.shape[1] - len(values))
+    c = unresolved * (1 - values**2) / (2 * space.sums.count)
+    return np.where(values > 0, (values + np.sqrt(np.maximum(values**2 - 4 * c, 0.0))) / 2, values)
 
 
 def _to_rates(estimator: str, values: np.ndarray, lag_time: float) -> np.ndarray:
@@ -374,7 +389,7 @@ def _dictionary_error(
         return error
     coarse = Space(sums, regularization, dictionary.coarsening())
     count = min(len(rates), coarse.basis.shape[1])
-    values = sums.comm.bcast(_eigenpairs(coarse, count, options)[0])
+    values = _less_optimistic(coarse, sums.comm.bcast(_eigenpairs(coarse, count, options)[0]))
     found = _to_rates(sums.estimator, values, lag_time)
     if sums.estimator == "edmd":  # complex rates have no order to compare them in: the nearest
         return np.abs(found[None, :] - rates[:, None]).min(axis=1)
