@@ -299,7 +299,7 @@ class Config(Section):
 def _check_simulation(config: Config) -> None:
     ensemble = config.ensemble
     needed = ["trajectories", "initial", "time_step", "duration"]
-    if config.koopman is not None:
+    if config.koopman is not None and config.koopman.estimator != "dirichlet":
         needed.append("lag_time")
     for key in needed:
         if getattr(ensemble, key) is None:

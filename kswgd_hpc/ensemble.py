@@ -24,6 +24,7 @@ _MAX_BLOCKS = 256
 _BATCH = 64
 _WINDOW_ROWS = 512
 _PILOT_ROWS = 20_000
+_STATES = 400
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,14 @@ class Window:
     integrals: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def pairing(time_step: float, lag_time: float, stride: float | None, duration: float) -> Pairing:
-    """Records at the common divisor of lag and stride, pairs as the configuration asks."""
+def pairing(time_step: float, lag_time: float | None, stride: float | None, duration: float) -> Pairing:
+    """Records at the common divisor of lag and stride, pairs as the configuration asks.
+
+    Without a lag time there are no pairs, only states: a stride apart, or four hundred of them.
+    """
+    if lag_time is None:
+        every = max(1, round((stride or duration / _STATES) / time_step))
+        return Pairing(every * time_step, 0, 1, round(duration / time_step) // every + 1)
     lag = round(lag_time / time_step)
     skip = lag if stride is None else round(stride / time_step)
     base = math.gcd(lag, skip)
@@ -96,8 +103,7 @@ class SimulatedEnsemble:
         self.trajectories = spec.trajectories
         self.blocks = cut(spec.trajectories, block_count(spec.trajectories))
         self.segments = -(-_MIN_GROUPS // len(self.blocks))
-        lag_time = spec.lag_time or spec.duration
-        self.pairing = pairing(spec.time_step, lag_time, spec.stride, spec.duration)
+        self.pairing = pairing(spec.time_step, spec.lag_time, spec.stride, spec.duration)
         self.stepper = system.stepper(spec.time_step, spec.scheme)
         self._sampler = sampler
         self._seed = seed
@@ -141,7 +147,7 @@ class SimulatedEnsemble:
 
     def _pilot_states(self, block: Block, count: int) -> Iterator[np.ndarray]:
         states = self._sampler(self._seed, streams.ENSEMBLE_INITIAL, block.start, block.stop)
-        horizon = self._burn_in or min(50 * self.pairing.lag, self.pairing.records - 1) * self._every
+        horizon = self._burn_in or min(50 * max(self.pairing.lag, 1), self.pairing.records - 1) * self._every
         first = self._burn_in // 2
         times = sorted({first + (horizon - first) * (i + 1) // count for i in range(count)} - {0})
         if not self._burn_in:
