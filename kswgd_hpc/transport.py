@@ -151,6 +151,9 @@ def transport(
 ):
     """Move particles by (3) until their resolved modes are those of independent draws. Collective.
 
+    N sum m_k^2 of r modes is r + sqrt(2 r) N(0, 1) for independent draws: the flow has converged below the `floor`, and
+    goes on to the mean r, since stopping at the floor would leave particles that are always on the far side of it.
+
     Steps are Adams-Bashforth of second order (one velocity a step), Euler for the first. An automatic step grows
     while F decreases and nothing moves farther than the limit, and is halved and retaken otherwise.
 
@@ -183,7 +186,7 @@ def transport(
     time, record = 0.0, [(0.0, means, 0.0, 0.0)]
     target = floor(len(flow.rates))
     energy = _energy(means, flow.rates)
-    while len(record) <= steps and flow.particles * float(means @ means) > target:
+    while len(record) <= steps and flow.particles * float(means @ means) > len(flow.rates):
         effective = gradient if previous is None else gradient + (gradient - previous) * (h / (2 * previous_h))
         move = flow.displacement(effective) * h
         trial = z + move
@@ -194,6 +197,8 @@ def transport(
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")
         if automatic and (new_energy > energy or moved > 2 * displacement_limit):
             h /= 2
+            if h < _SMALLEST_STEP and flow.particles * float(means @ means) <= target:
+                break
             if h < _SMALLEST_STEP:
                 raise TransportError(
                     "no step decreases the distance to the invariant law: fewer koopman.modes may help"
