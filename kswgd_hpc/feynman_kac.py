@@ -18,22 +18,6 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """One comparison: prediction and reference with its standard error at each time.
-
-    times, koopman, reference, reference_error : (n,) arrays; rates : (k,) complex spectrum of L + c used for it
-    """
-
-    name: str
-    times: np.ndarray
-    koopman: np.ndarray
-    reference: np.ndarray
-    reference_error: np.ndarray
-    rates: np.ndarray
-    method: str = "Monte Carlo"
-
-
-@dataclass(frozen=True)
 class Case:
     """An entry of the configuration, made executable.
 

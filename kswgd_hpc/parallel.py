@@ -118,14 +118,6 @@ def gather_blocks(comm: MPI.Comm, parts: list[np.ndarray], width: int) -> np.nda
     return everything
 
 
-def agree(comm: MPI.Comm, error: KswgdError | None) -> None:
-    """Raise the error of the lowest rank that has one, on every rank. Collective."""
-    errors = comm.allgather(error)
-    first = next((e for e in errors if e is not None), None)
-    if first is not None:
-        raise first
-
-
 def from_root(comm: MPI.Comm, work) -> Any:
     """Result of `work()` done on rank 0, on every rank; an error of the package is raised on all. Collective."""
     result, error = None, None

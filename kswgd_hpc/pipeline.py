@@ -97,7 +97,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         _say_rates(progress, spectrum)
         if config.kswgd is not None:
             moving, stationary = _transport_spectrum(comm, config, plan, groups, assembler)
-            datasets |= _transport(comm, config, plan, moving, stationary, recorder, progress)
+            datasets |= _transport(comm, config, plan, moving, stationary, datasets["ensemble/sample"], progress)
         datasets |= _validate(comm, config, plan, spectrum, space, progress)
     finally:
         sums.destroy()
@@ -131,9 +131,11 @@ def _assemble(plan: Plan, assembler: Assembler | None, recorder: Recorder, mine,
 
 def _state_moments(windows: Iterator[Window]) -> Moments:
     """Mean and variance alone, for runs without a koopman section."""
-    moments = Moments()
+    moments, seen = Moments(), -1
     for window in windows:
-        states = np.concatenate(window.states, axis=1)
+        # windows overlap by the lag
+        states = np.concatenate(window.states[max(seen + 1 - window.first, 0) :], axis=1)
+        seen = window.first + len(window.states) - 1
         moments.count += states.shape[1]
         moments.add("state", states.sum(axis=1))
         moments.add("square", (states**2).sum(axis=1))
@@ -220,9 +222,10 @@ def _transport(
     plan: Plan,
     spectrum: Spectrum,
     stationary: StationaryMeans | None,
-    recorder: Recorder,
+    pool: np.ndarray,
     progress: Progress,
 ) -> dict[str, Any]:
+    """Move the particles, let them relax, and judge them by the pool (n, d) of ensemble states. Collective."""
     spec = config.kswgd
     mine = local(transport.particle_blocks(spec.particles), comm)
     start, _ = span(mine)
@@ -239,9 +242,9 @@ def _transport(
         with progress.stage("relaxation", len(mine)) as tick:
             relaxed = _dynamics(config, plan, transported, mine, start, spec.relaxation, streams.RELAXATION, tick)
     particles = {"initial": initial, "transported": transported, "particles": relaxed}
-    weights = None if stationary is None else stationary.weights(spectrum, recorder.sample.T)
+    weights = None if stationary is None else stationary.weights(spectrum, pool.T)
     with progress.stage("metrics", 1) as stage:
-        found, stage.note = _judge(comm, config, recorder.sample, weights, particles)
+        found, stage.note = _judge(comm, config, pool, weights, particles)
     found |= {f"kswgd/{name}": Rows(rows, start, spec.particles) for name, rows in particles.items()}
     if stationary is not None:
         found["kswgd/stationary_means"] = stationary.means

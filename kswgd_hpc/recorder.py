@@ -22,13 +22,15 @@ _PATH_RECORDS = 400
 class Recorder:
     """Keeps what the results show of the trajectories themselves, as their records go by.
 
-    sample_times : record indices at which every trajectory's state is kept (the invariant law's sample)
+    sample_times : record indices at which states are kept (the invariant law's sample)
+    thin : of every so many trajectories of a block, one is sampled
     path_records : first records of trajectory 0 that are kept as a picture
     store : keep every record
     """
 
     ensemble: SimulatedEnsemble | RecordedEnsemble
     sample_times: np.ndarray
+    thin: int
     path_records: int
     store: bool
     samples: list[np.ndarray] = field(default_factory=list)
@@ -42,7 +44,7 @@ class Recorder:
         records = ensemble.pairing.records
         count = min(records, -(-wanted // ensemble.trajectories))
         times = np.unique((np.arange(count) + 1) * records // count - 1)
-        return cls(ensemble, times, min(records, _PATH_RECORDS), store)
+        return cls(ensemble, times, max(1, ensemble.trajectories // wanted), min(records, _PATH_RECORDS), store)
 
     def watch(self, block: Block, windows: Iterator[Window]) -> Iterator[Window]:
         """Pass windows on, keeping what is wanted of their new records."""
@@ -51,7 +53,7 @@ class Recorder:
             new = np.arange(max(window.first, seen + 1), window.first + len(window.states))
             seen = window.first + len(window.states) - 1
             wanted = np.intersect1d(new, self.sample_times) - window.first
-            kept.append(window.states[wanted])
+            kept.append(window.states[wanted][:, :, :: self.thin])
             if self.store:
                 stored.append(window.states[new - window.first])
             if block.index == 0:
@@ -66,8 +68,10 @@ class Recorder:
         """What of it goes into the results. Collective."""
         d, terms = self.ensemble.dimension, comm.allreduce(len(groups))
         count = comm.allreduce(round(sum(group.count for group in groups)))
-        mean = sum_blocks(comm, [g.vectors["state"] for g in groups], (d,), terms) / count
-        square = sum_blocks(comm, [g.vectors["square"] for g in groups], (d,), terms) / count
+        mean, square = (
+            sum_blocks(comm, [g.vectors[name] for g in groups if g.count], (d,), terms) / count
+            for name in ("state", "square")
+        )
         found = {
             "ensemble/mean": mean,
             "ensemble/variance": np.maximum(square - mean**2, 0.0),
@@ -79,10 +83,4 @@ class Recorder:
             rows = np.concatenate(self.snapshots) if self.snapshots else np.empty((0, self.ensemble.pairing.records, d))
             start, _ = span(local(self.ensemble.blocks, comm))
             found["ensemble/snapshots"] = Rows(rows, start, self.ensemble.trajectories)
-        self._sample = found["ensemble/sample"]
         return found
-
-    @property
-    def sample(self) -> np.ndarray:
-        """(n, d) states of the invariant law, on every rank."""
-        return self._sample

@@ -89,15 +89,14 @@ def _write_parallel(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
 
 def _write_serial(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
     """Rank 0 writes; the others hand over their rows one after the other, so that it holds one share at a time."""
-    file = from_root(comm, lambda: None) if comm.rank else h5py.File(path, "w")
-    if comm.rank == 0:
-        from_root(comm, lambda: None)
+    file = h5py.File(path, "w") if comm.rank == 0 else None
+    if file is not None:
         file.attrs.update(attributes)
     for name, value in datasets.items():
         if not isinstance(value, Rows):
-            if comm.rank == 0:
+            if file is not None:
                 file.create_dataset(name, data=_plain(value))
-        elif comm.rank:
+        elif file is None:
             comm.send((value.start, value.local), dest=0, tag=7)
         else:
             dataset = _create(file, name, value)
@@ -105,7 +104,7 @@ def _write_serial(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
             for source in range(1, comm.size):
                 start, rows = comm.recv(source=source, tag=7)
                 dataset[start : start + len(rows)] = rows
-    if comm.rank == 0:
+    if file is not None:
         file.close()
 
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import SMALL
+from support import SMALL, results, run_command
 
 from kswgd_hpc.config import parse
 from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, pairing
 from kswgd_hpc.plan import build
+from kswgd_hpc.recorder import Recorder
 
 
 def collected(source) -> list[np.ndarray]:
@@ -80,3 +81,25 @@ def test_few_recorded_trajectories_are_cut_in_time_without_losing_a_pair():
             starts += [(float(window.states[i - window.first, 0, 0]), i) for i in range(window.first, last)]
     assert len(starts) == 2 * pairs.starts
     assert len(set(starts)) == len(starts)
+
+
+def test_statistics_count_every_record_once_with_and_without_a_koopman_section(tmp_path):
+    found = []
+    for text in (SMALL[: SMALL.index("kswgd:")], SMALL[: SMALL.index("koopman:")]):
+        process = run_command(text + "output: {directory: out}\n", tmp_path / str(len(found)))
+        assert process.returncode == 0, process.stderr
+        found.append(results(tmp_path / str(len(found))))
+    records = np.concatenate([block.transpose(0, 2, 1).reshape(-1, 32) for block in collected(simulated({}))])
+    np.testing.assert_allclose(found[1]["ensemble/mean"], records.mean(axis=0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found[1]["ensemble/variance"], records.var(axis=0), rtol=1e-9)
+    # pairs start at every record but the last
+    np.testing.assert_allclose(found[0]["ensemble/variance"], found[1]["ensemble/variance"], rtol=0.05)
+
+
+def test_many_trajectories_leave_a_bounded_sample():
+    plan = build(
+        parse(SMALL.replace("trajectories: 100", "trajectories: 5000").replace("particles: 1000", "particles: 64"))
+    )
+    recorder = Recorder.for_run(plan.ensemble, 64, False)
+    assert recorder.thin == 5000 // 128
+    assert len(recorder.sample_times) == 1

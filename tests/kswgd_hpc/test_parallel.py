@@ -7,7 +7,7 @@ import pytest
 from mpi4py import MPI
 
 from kswgd_hpc.errors import KswgdError
-from kswgd_hpc.parallel import agree, by_block, cut, from_root, gather_blocks, local, sum_blocks
+from kswgd_hpc.parallel import by_block, cut, from_root, gather_blocks, local, sum_blocks
 
 COMM = MPI.COMM_WORLD
 
@@ -69,13 +69,6 @@ def test_blocks_are_gathered_in_global_order():
     mine = [np.full((b.size, 2), float(b.index)) for b in local(cut(11, 5), COMM)]
     gathered = gather_blocks(COMM, mine, 2)
     assert gathered[:, 0].tolist() == [b.index for b in cut(11, 5) for _ in range(b.size)]
-
-
-@pytest.mark.mpi(min_size=2)
-def test_an_error_on_one_rank_is_raised_on_all():
-    error = KswgdError(f"rank {COMM.rank}") if COMM.rank == COMM.size - 1 else None
-    with pytest.raises(KswgdError, match=f"rank {COMM.size - 1}"):
-        agree(COMM, error)
 
 
 @pytest.mark.mpi(min_size=2)
