@@ -16,7 +16,10 @@ def collected(source) -> list[np.ndarray]:
     found = []
     for block in source.blocks:
         records: dict[int, np.ndarray] = {}
+        start = None
         for window in source.windows(block):
+            assert start in (None, window.first)  # no pair is lost or counted twice between windows
+            start = window.first + len(window.states) - source.pairing.lag
             for offset, states in enumerate(window.states):
                 known = records.setdefault(window.first + offset, states)
                 assert known.tobytes() == states.tobytes()
