@@ -346,10 +346,6 @@ def _whole_steps(path: str, value: float | None, step: float) -> None:
         raise ValueError(f"{path} = {value:g} is not a multiple of the time step {step:g}")
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe loader; `load` has checked the node graph before it constructs anything."""
-
-
 def load(path: str | Path) -> tuple[Config, str]:
     """Read and check a configuration file.
 
@@ -373,11 +369,11 @@ def load(path: str | Path) -> tuple[Config, str]:
 def parse(text: str, name: str = "configuration") -> Config:
     """Check the text of a configuration; see `load`."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
             raise ConfigurationError(f"{name}: expected keys such as 'system:' and 'koopman:' at the top level")
         _check_nodes(node, name, "", {}, set())
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml.safe_load(text)
         return Config.model_validate(values)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
@@ -401,7 +397,7 @@ def _check_nodes(node: yaml.Node, name: str, path: str, sizes: dict[int, int], o
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
-            if key.value in seen if isinstance(key.value, str) else True:
+            if not isinstance(key, yaml.ScalarNode) or key.value in seen:
                 raise ConfigurationError(f"{name}: {path}{key.value}: the key is given twice or is not a name")
             seen.add(key.value)
             size += _check_nodes(value, name, f"{path}{key.value}.", sizes, open_nodes)

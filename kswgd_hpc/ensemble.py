@@ -16,7 +16,7 @@ from mpi4py import MPI
 
 from kswgd_hpc import streams
 from kswgd_hpc.coordinates import project
-from kswgd_hpc.parallel import Block, cut, gather_blocks, local
+from kswgd_hpc.parallel import Block, cut, gather_blocks, local, tiles
 from spde.stepping import Noise, PathIntegral
 
 _MIN_GROUPS = 16
@@ -117,7 +117,7 @@ class SimulatedEnsemble:
 
     def _batches(self, block: Block) -> list[Block]:
         """Cache-sized parts of a block, cut the same way on any number of ranks."""
-        parts = cut(block.size, -(-block.size // _BATCH))
+        parts = tiles(block.size, _BATCH)
         return [Block(i, block.start + part.start, block.start + part.stop) for i, part in enumerate(parts)]
 
     def _advance(self, block: Block, states: np.ndarray, step: int, steps: int) -> np.ndarray:

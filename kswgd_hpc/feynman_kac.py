@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from kswgd_hpc import streams
 from kswgd_hpc.ensemble import block_count
-from kswgd_hpc.parallel import cut, local, sum_blocks
+from kswgd_hpc.parallel import Block, cut, local, sum_blocks, tiles
 from kswgd_hpc.spectrum import Space, Spectrum, small_eigenpairs
 from spde.stepping import Noise, PathIntegral
 
@@ -41,8 +41,8 @@ def predict(case: Case, spectrum: Spectrum, space: Space, seed: int, modes: int,
     and the whitened features.
     """
     sums = space.sums
-    moments = sums.vector(f"f:{case.name}", sums.size + 2)
-    mean_f, correlation = moments[0], moments[2:] - sums.mean * moments[0]
+    moments = sums.vector(f"f:{case.name}", sums.size + 1)
+    mean_f, correlation = moments[0], moments[1:] - sums.mean * moments[0]
     starts = cut(case.trajectories, block_count(case.trajectories))
     if case.killing is None:
         amplitudes = _plain_amplitudes(spectrum, space, correlation, mean_f)
@@ -132,11 +132,16 @@ def _stream(case: Case) -> int:
     return streams.FEYNMAN_KAC + 2 * case.index
 
 
+def path_batches(case: Case) -> list[Block]:
+    """Batches of the Monte Carlo paths, shared out over ranks."""
+    return tiles(case.trajectories, _BATCH)
+
+
 def monte_carlo(
     comm: MPI.Comm, case: Case, stepper, seed: int, tick: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean of f(X_t) exp(-int c) over simulated paths, and its standard error, at each time. Collective."""
-    batches = cut(case.trajectories, -(-case.trajectories // _BATCH))
+    batches = path_batches(case)
     first, second = [], []
     for batch in local(batches, comm):
         values = _paths(case, stepper, seed, batch)

@@ -8,7 +8,6 @@ straight into the row ownership of distributed PETSc matrices.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,8 +19,7 @@ from scipy.linalg.blas import dgemm, dsyrk
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.ensemble import Pairing, Window
-from kswgd_hpc.errors import KswgdError
-from kswgd_hpc.parallel import quantum_exponent, sum_blocks, to_fixed
+from kswgd_hpc.parallel import fixed_sum, sum_blocks
 
 # matrices of the Galerkin problem by estimator: left and right hand sides are combined from these sums
 MATRICES = {"reversible": ("plus", "minus"), "edmd": ("c0", "c1"), "dirichlet": ("c0", "form")}
@@ -163,16 +161,17 @@ class Assembler:
     def _accumulate_generator(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
         z = self.coordinates(states)
         if "form" in self.names:
-            moments.accumulate("form", self.dictionary.dirichlet_form(z, self.mobility))
+            moments.accumulate("form", self.dictionary.dirichlet_form(z, self.mobility, psi_x))
         if "flux" in self.names:
-            rates = self.dictionary.generator(z, self.coordinates.velocity(self.drift(states)), self.mobility)
+            drift = self.coordinates.velocity(self.drift(states))
+            rates = self.dictionary.generator(z, drift, self.mobility, psi_x)
             moments.product_update("flux", psi_x, rates)
             moments.add("flux", rates.sum(axis=0))
 
     def _accumulate_observables(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
         for name, observable in self.observables.items():
             values = observable(states)
-            moments.add(f"f:{name}", np.concatenate([[values.sum(), (values**2).sum()], values @ psi_x]))
+            moments.add(f"f:{name}", np.concatenate([[values.sum()], values @ psi_x]))
         for name, rate in self.rates.items():
             self._weighted(moments, name, rate(states), psi_x, psi_x)
         moments.add("state", states.sum(axis=1))
@@ -208,14 +207,7 @@ def total_matrix(comm: MPI.Comm, groups: list[Moments], name: str, size: int, te
     The sum is done in integers (see `parallel.sum_blocks`) and reduced straight into the rows that each rank owns.
     """
     parts = [g.matrices[name] for g in groups if name in g.matrices]
-    largest = max((float(np.abs(part).max()) for part in parts), default=0.0)
-    bound = comm.allreduce(math.inf if math.isnan(largest) else largest, op=MPI.MAX)
-    if not math.isfinite(bound):
-        raise KswgdError("the Galerkin sums are not finite: the features overflow on this ensemble")
-    exponent = quantum_exponent(bound, terms)
-    total = np.zeros((size, size), dtype=np.int64)
-    for part in parts:
-        total += to_fixed(part, exponent)
+    total, exponent = fixed_sum(comm, parts, (size, size), terms)
     ranges = row_ranges(size, comm)
     first, last = ranges[comm.rank]
     rows = np.empty((last - first, size), dtype=np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc.parallel import cut, local, sum_blocks
+from kswgd_hpc.parallel import local, sum_blocks, tiles
 
 _TILE = 64
 _MAX_NUMBERS = 2**24
@@ -40,9 +40,9 @@ def quadratic_forms(comm: MPI.Comm, points: np.ndarray, signs: np.ndarray) -> np
     """
     points = points - points.mean(axis=0)
     squares = (points**2).sum(axis=1)
-    tiles = cut(len(points), -(-len(points) // _TILE))
+    blocks = tiles(len(points), _TILE)
     parts = []
-    for tile in local(tiles, comm):
+    for tile in local(blocks, comm):
         rows = slice(tile.start, tile.stop)
         distance = squares[rows, None] + squares[None, :]
         distance -= 2 * (points[rows] @ points.T)
@@ -50,7 +50,7 @@ def quadratic_forms(comm: MPI.Comm, points: np.ndarray, signs: np.ndarray) -> np
         # the diagonal is zero, but comes out of the cancellation as rounding noise
         distance[np.arange(tile.size), np.arange(tile.start, tile.stop)] = 0.0
         parts.append((signs[rows] * (distance @ signs)).sum(axis=0))
-    return sum_blocks(comm, parts, (signs.shape[1],), len(tiles))
+    return sum_blocks(comm, parts, (signs.shape[1],), len(blocks))
 
 
 def energy_distance(

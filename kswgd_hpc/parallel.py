@@ -39,6 +39,11 @@ def cut(total: int, blocks: int) -> list[Block]:
     return [Block(i, edges[i], edges[i + 1]) for i in range(blocks)]
 
 
+def tiles(total: int, size: int) -> list[Block]:
+    """Cut `total` items into as few blocks of at most `size` as there can be."""
+    return cut(total, -(-total // size))
+
+
 def local(blocks: list[Block], comm: MPI.Comm) -> list[Block]:
     """The contiguous share of this rank; not collective."""
     first = len(blocks) * comm.rank // comm.size
@@ -75,6 +80,23 @@ def to_fixed(values: np.ndarray, exponent: int) -> np.ndarray:
     return np.rint(np.ldexp(values, exponent)).astype(np.int64)
 
 
+def fixed_sum(comm: MPI.Comm, parts: list[np.ndarray], shape: tuple[int, ...], terms: int) -> tuple[np.ndarray, int]:
+    """Sum of this rank's parts in int64 multiples of 2**-exponent, and the exponent, the same on all ranks. Collective.
+
+    The exponent comes from the largest entry of any part anywhere. Arguments as for `sum_blocks`.
+    """
+    # np.max, unlike max, passes on a NaN wherever it stands
+    largest = float(np.max([np.abs(part).max(initial=0.0) for part in parts], initial=0.0))
+    bound = comm.allreduce(math.inf if math.isnan(largest) else largest, op=MPI.MAX)
+    if not math.isfinite(bound):
+        raise KswgdError("a sum over the ensemble is not finite: the data or features overflow")
+    exponent = quantum_exponent(bound, terms)
+    total = np.zeros(shape, dtype=np.int64)
+    for part in parts:
+        total += to_fixed(part, exponent)
+    return total, exponent
+
+
 def sum_blocks(comm: MPI.Comm, parts: Iterable[np.ndarray], shape: tuple[int, ...], terms: int) -> np.ndarray:
     """Sum of one array per block over all blocks of all ranks: the same bits for any rank count. Collective.
 
@@ -93,17 +115,7 @@ def sum_blocks(comm: MPI.Comm, parts: Iterable[np.ndarray], shape: tuple[int, ..
     -------
     array of `shape`
     """
-    parts = [np.asarray(part, dtype=float) for part in parts]
-    largest = max((float(np.abs(part).max(initial=0.0)) for part in parts), default=0.0)
-    if math.isnan(largest):
-        largest = math.inf
-    bound = comm.allreduce(largest, op=MPI.MAX)
-    if not math.isfinite(bound):
-        raise KswgdError("a sum over the ensemble is not finite: the data or features overflow")
-    exponent = quantum_exponent(bound, terms)
-    total = np.zeros(shape, dtype=np.int64)
-    for part in parts:
-        total += to_fixed(part, exponent)
+    total, exponent = fixed_sum(comm, [np.asarray(part, dtype=float) for part in parts], shape, terms)
     comm.Allreduce(MPI.IN_PLACE, total, op=MPI.SUM)
     return np.ldexp(total.astype(float), -exponent)
 

@@ -18,7 +18,7 @@ from kswgd_hpc.dictionary import GaussianDictionary
 from kswgd_hpc.ensemble import Window
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.galerkin import MATRICES, Assembler, Moments
-from kswgd_hpc.parallel import by_block, cut, from_root, gather_blocks, local, span
+from kswgd_hpc.parallel import by_block, from_root, gather_blocks, local, span
 from kswgd_hpc.plan import Plan, assembler_for
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
@@ -93,7 +93,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         spectrum, space = _solve(config, plan, sums, assembler)
         stage.note = _first_rates(spectrum)
     try:
-        datasets |= _koopman_datasets(spectrum, assembler, space, config)
+        datasets |= _koopman_datasets(spectrum, config)
         _say_rates(progress, spectrum)
         if config.kswgd is not None:
             moving, stationary = _transport_spectrum(comm, config, plan, groups, assembler)
@@ -193,7 +193,7 @@ def _say_rates(progress: Progress, spectrum: Spectrum) -> None:
         progress.say(f"  rate {k}: {value} {errors}")
 
 
-def _koopman_datasets(spectrum: Spectrum, assembler: Assembler, space: Space, config: Config) -> dict[str, Any]:
+def _koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
     found = {
         "koopman/eigenvalues": spectrum.eigenvalues,
         "koopman/rates": spectrum.rates,
@@ -210,9 +210,9 @@ def _koopman_datasets(spectrum: Spectrum, assembler: Assembler, space: Space, co
     }
     if spectrum.coordinates.matrix is not None:
         found["koopman/coordinate_matrix"] = spectrum.coordinates.matrix
-    if isinstance(assembler.dictionary, GaussianDictionary):
-        found["koopman/centres"] = assembler.dictionary.centres
-        found["koopman/bandwidth"] = assembler.dictionary.bandwidth
+    if isinstance(spectrum.dictionary, GaussianDictionary):
+        found["koopman/centres"] = spectrum.dictionary.centres
+        found["koopman/bandwidth"] = spectrum.dictionary.bandwidth
     return found
 
 
@@ -320,15 +320,15 @@ def _dynamics(config: Config, plan: Plan, states, mine, start: int, time: float,
 def _judge(comm, config: Config, pool: np.ndarray, weights, particles: dict[str, np.ndarray]) -> tuple[dict, str]:
     """Energy distance of the particles to the invariant law at each stage, and the iid floor. Collective.
 
-    The law is that of every second state of the pool (n, d), with the weights (n,) of the stationary correction.
+    The law is that of evenly chosen states of the pool (n, d), with the weights (n,) of the stationary correction.
     """
     count = min(metrics.affordable(config.kswgd.particles, pool.shape[1]), len(pool) // 2)
     if count < 2:
         return {}, "too few ensemble states to judge"
-    chosen = np.arange(count) * len(pool) // count
-    reference, mass = pool[chosen], None
+    reference, mass = metrics.subsample(pool, count), None
     if weights is not None:
-        mass = weights[chosen] / weights[chosen].sum()
+        mass = metrics.subsample(weights, count)
+        mass = mass / mass.sum()
     values = {}
     for name, rows in particles.items():
         sample = metrics.subsample(gather_blocks(comm, [rows], pool.shape[1]), count)
@@ -343,7 +343,7 @@ def _judge(comm, config: Config, pool: np.ndarray, weights, particles: dict[str,
 def _validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for case in plan.cases:
-        shares = len(local(cut(case.trajectories, -(-case.trajectories // 64)), comm))
+        shares = len(local(feynman_kac.path_batches(case), comm))
         with progress.stage(f"validation {case.name}", shares) as stage:
             prediction, rates = feynman_kac.predict(
                 case, spectrum, space, config.seed, config.koopman.modes, _lag(config)

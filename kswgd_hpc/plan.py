@@ -42,20 +42,23 @@ class Plan:
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
-    """Build everything once on rank 0 to find what is wrong, then everywhere. Collective.
+    """Build everything on rank 0 first, to find what is wrong, then on the others. Collective.
 
     Raises
     ------
     KswgdError : one line, the same on every rank
     """
-    from_root(comm, lambda: build(config) and None)
+    plans: list[Plan] = []
+    from_root(comm, lambda: plans.append(build(config)))
     storage.prepare_directory(comm, Path(config.output.directory))
-    return build(config)
+    return plans[0] if plans else build(config)
 
 
 def build(config: Config) -> Plan:
+    """The plan of a configuration, in this process alone. Raises KswgdError."""
     system = systems.build(config)
-    ensemble = _recorded(config) if system is None else _simulated(config, system)
+    cases = _cases(config, system)
+    ensemble = _recorded(config) if system is None else _simulated(config, system, cases)
     d = ensemble.dimension
     particles = None
     if config.kswgd is not None:
@@ -67,17 +70,17 @@ def build(config: Config) -> Plan:
         ensemble,
         matrix,
         _mobility(config, system, d),
-        _cases(config, system),
+        cases,
         particles,
         backend.select(config.compute.device),
     )
 
 
-def _simulated(config: Config, system) -> SimulatedEnsemble:
+def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
     sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
     killing = {}
     if config.koopman is not None and config.koopman.estimator != "dirichlet":
-        killing = {case.name: case.killing for case in _cases(config, system) if case.killing is not None}
+        killing = {case.name: case.killing for case in cases if case.killing is not None}
     with systems.key("ensemble"):
         return SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
 
@@ -165,6 +168,7 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
 
 
 def assembler_for(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
+    """The assembler of the sums that a run needs, its coordinates and dictionary made from the pilot sample (n, c)."""
     coordinates = _coordinates(config, plan, pilot)
     dictionary = _dictionary(config, coordinates.rescale(pilot))
     estimator = config.koopman.estimator

@@ -123,6 +123,11 @@ def reduce_sums(
     return Sums(comm, estimator, tuple(names), size, count, terms, x, y, matrices, groups)
 
 
+def gram_matrix(parts: dict[str, np.ndarray]) -> np.ndarray:
+    """Sum of psi psi^T from the sums that an estimator keeps: over pair starts, or over both ends."""
+    return parts["c0"] if "c0" in parts else (parts["plus"] + parts["minus"]) / 4
+
+
 def _problem(estimator: str, parts: dict, count: float, x, y, mean, rows: slice):
     """Rows of the centred left and right matrices A, B of the Galerkin problem, sums over `count` pairs.
 
@@ -131,10 +136,7 @@ def _problem(estimator: str, parts: dict, count: float, x, y, mean, rows: slice)
     outer = np.outer(mean[rows], mean) * count
     if "plus" in parts:
         x = y = (x + y) / 2
-        gram = (parts["plus"] + parts["minus"]) / 4
-    else:
-        gram = parts["c0"]
-    gram = gram - np.outer(mean[rows], x) - np.outer(x[rows], mean) + outer
+    gram = gram_matrix(parts) - np.outer(mean[rows], x) - np.outer(x[rows], mean) + outer
     if estimator == "dirichlet":
         return parts["form"], gram
     product = (parts["plus"] - parts["minus"]) / 4 if estimator == "reversible" else parts["c1"]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kswgd_hpc.galerkin import Moments
-from kswgd_hpc.spectrum import Space, Spectrum, Sums
+from kswgd_hpc.parallel import gather_blocks
+from kswgd_hpc.spectrum import Space, Spectrum, Sums, gram_matrix
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,10 @@ def correct(space: Space, spectrum: Spectrum, flux) -> StationaryMeans:
     # coefficients of the eigenfunctions in the orthonormal basis: phi_k = psi W y_k
     y = np.linalg.lstsq(W, V, rcond=None)[0]
     mine = [_influence(sums, group, W, V, weights, weights @ y) for group in sums.groups if group.count]
+    widths = (V.shape[1], V.shape[1], W.shape[1])
     own, mixed, residual = (
-        np.concatenate(sums.comm.allgather(np.array(part).reshape(-1, width))) / sums.count
-        for part, width in zip(
-            zip(*mine, strict=True) if mine else ((), (), ()), (len(y.T), len(y.T), len(y)), strict=True
-        )
+        gather_blocks(sums.comm, [parts[kind][None] for parts in mine], width) / sums.count
+        for kind, width in enumerate(widths)
     )
     scale = len(own) / max(len(own) - 1, 1)
     variance = scale * ((mixed - residual @ inverse.T @ y) ** 2).sum(axis=0)
@@ -81,8 +81,7 @@ def _influence(sums: Sums, group: Moments, W: np.ndarray, V: np.ndarray, a: np.n
     """
     x, count, mean, slope = group.vectors["x"], group.count, sums.mean, W @ a
     constant = 1 - mean @ slope
-    gram = group.matrices["c0"] if "c0" in group.matrices else (group.matrices["plus"] + group.matrices["minus"]) / 4
-    weighted = x * constant + slope @ gram
+    weighted = x * constant + slope @ gram_matrix(group.matrices)
     total = count * constant + x @ slope
     phi = (x - count * mean) @ V
     mixed = (weighted - total * mean) @ V - total * means

@@ -82,7 +82,7 @@ def _write_parallel(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
                     dataset[value.start : value.start + len(value.local)] = value.local
             else:
                 array = _plain(value)
-                dataset = file.create_dataset(name, shape=np.shape(array), dtype=_dtype(array))
+                dataset = file.create_dataset(name, shape=array.shape, dtype=array.dtype)
                 if comm.rank == 0:
                     dataset[...] = array
 
@@ -112,12 +112,8 @@ def _create(file: h5py.File, name: str, value: Rows) -> h5py.Dataset:
     return file.create_dataset(name, shape=(value.total, *value.local.shape[1:]), dtype=value.local.dtype)
 
 
-def _plain(value: Any) -> Any:
-    return np.bytes_(value.encode()) if isinstance(value, str) else np.asarray(value)
-
-
-def _dtype(array) -> np.dtype:
-    return np.asarray(array).dtype
+def _plain(value: Any) -> np.ndarray:
+    return np.asarray(value.encode() if isinstance(value, str) else value)
 
 
 def _into_place(partial: Path, target: Path) -> None:

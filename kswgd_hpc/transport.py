@@ -28,7 +28,7 @@ _SMALLEST_STEP = 1e-6
 class History:
     """Per accepted step: flow time, means of the resolved modes (constant left out), step, largest displacement.
 
-    time : (n + 1,), mode_means : (n + 1, r - 1), step_size : (n,), displacement : (n,) in whitened coordinates
+    time : (n + 1,), mode_means : (n + 1, r - 1), step_size : (n,), displacement : (n,) in scaled coordinates
     """
 
     time: np.ndarray
@@ -46,7 +46,7 @@ def particle_blocks(particles: int) -> list[Block]:
 class Flow:
     """The velocity field (3) and its one collective reduction, for the particles of this rank.
 
-    Works in whitened coordinates z, where (3) reads dz/dt = -K grad_z kappa with K the mobility of z; the same code
+    Works in scaled coordinates z, where (3) reads dz/dt = -K grad_z kappa with K the mobility of z; the same code
     runs on NumPy and CuPy arrays.
 
     Parameters
@@ -119,6 +119,10 @@ class Flow:
             z,
         )
 
+    def excess(self, means: np.ndarray) -> float:
+        """N sum m_k^2, about the number of modes for independent draws of the invariant law."""
+        return self.particles * float(means @ means)
+
     def displacement(self, impulse):
         """(n, c) move of z for an integral of grad kappa over time: -K impulse."""
         return self._join([-(impulse[part] @ self._mobility) for part in self._slices], impulse)
@@ -160,7 +164,7 @@ def transport(
     Parameters
     ----------
     flow : velocity field
-    z : (n, c) whitened coordinates of this rank's particles
+    z : (n, c) scaled coordinates of this rank's particles
     steps : at most this many accepted steps
     step_size : fixed h in flow time, or None for an automatic one
     displacement_limit : largest move in one step, in standard deviations of the ensemble
@@ -186,7 +190,7 @@ def transport(
     time, record = 0.0, [(0.0, means, 0.0, 0.0)]
     target = floor(len(flow.rates))
     energy = _energy(means, flow.rates)
-    while len(record) <= steps and flow.particles * float(means @ means) > len(flow.rates):
+    while len(record) <= steps and flow.excess(means) > len(flow.rates):
         effective = gradient if previous is None else gradient + (gradient - previous) * (h / (2 * previous_h))
         move = flow.displacement(effective) * h
         trial = z + move
@@ -197,7 +201,7 @@ def transport(
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")
         if automatic and (new_energy > energy or moved > 2 * displacement_limit):
             h /= 2
-            if h < _SMALLEST_STEP and flow.particles * float(means @ means) <= target:
+            if h < _SMALLEST_STEP and flow.excess(means) <= target:
                 break
             if h < _SMALLEST_STEP:
                 raise TransportError(
@@ -207,11 +211,11 @@ def transport(
         z, impulse, time = trial, impulse + effective * h, time + h
         previous, previous_h, means, energy = gradient, h, new_means, new_energy
         record.append((time, means, h, moved))
-        progress(len(record) - 1, flow.particles * float(means @ means) / target)
+        progress(len(record) - 1, flow.excess(means) / target)
         gradient = flow.gradient(z, values, means)
         if automatic:
             h = min(_LARGEST_STEP, 1.25 * h, h * displacement_limit / max(moved, 1e-300))
-    return impulse, _history(record, flow.particles * float(means @ means) <= target)
+    return impulse, _history(record, flow.excess(means) <= target)
 
 
 def _energy(means: np.ndarray, rates: np.ndarray) -> float:

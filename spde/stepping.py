@@ -66,7 +66,8 @@ class Stepper:
         leave: Callable = lambda modes: modes,
         mix: np.ndarray | None = None,
     ):
-        self.coefficients = coefficients
+        # without a force its place is taken by the state, with no gain
+        self.coefficients = coefficients if force else coefficients._replace(gain=np.zeros_like(coefficients.gain))
         self.force = force
         self.time_step = time_step
         self.enter = enter
@@ -110,7 +111,7 @@ class Stepper:
         c = self.coefficients
         driven = noise_values if self.mix is None else self.mix @ noise_values
         if self.force is None:
-            combine(modes, c.decay, modes, np.zeros_like(c.gain), driven, c.scale, stage)
+            combine(modes, c.decay, modes, c.gain, driven, c.scale, stage)
             return stage, modes
         old = self.force(modes)
         combine(modes, c.decay, old, c.gain, driven, c.scale, stage)

@@ -1,8 +1,9 @@
 """Dictionaries of observables, one kind a file.
 
-A dictionary works on scaled coordinates z and gives values, the gradient of a linear combination, and the
-Dirichlet form, and a coarser dictionary of half the size within its span, for the dictionary's share of the error.
-All array work goes through the array's own module: NumPy on the host, CuPy on a GPU.
+A dictionary works on scaled coordinates z and gives values, the gradient of a linear combination, the Dirichlet form,
+the generator's action, and a coarser dictionary of half the size within its span, for the dictionary's share of the
+error. Where the values at z are known already they are passed on as `values`. All array work goes through the array's
+own module: NumPy on the host, CuPy on a GPU.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ class Dictionary(Protocol):
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, c) coordinates to (n, p) values."""
 
-    def gradient(self, z: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """(n, c) gradients of the combination psi @ weights, weights (p,)."""
 
-    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """(p, p) sum over the n points of grad psi . mobility grad psi^T, mobility (c, c)."""
 
-    def generator(self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+    def generator(
+        self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None
+    ) -> np.ndarray:
         """(n, p) values of the generator applied to each function, drift (n, c), mobility (c, c)."""
 
     def coarsening(self) -> np.ndarray:

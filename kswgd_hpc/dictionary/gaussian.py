@@ -47,9 +47,9 @@ class GaussianDictionary:
         weighted = psi * weights
         return (weighted @ self.centres - weighted.sum(axis=1)[:, None] * (psi @ self.centres)) / self.bandwidth**2
 
-    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """Sum over points of grad psi_i . K grad psi_j, (p, p), from matrix products: see `gradient`."""
-        psi = self.values(z)
+        psi = self.values(z) if values is None else values
         origin = self.centres.mean(axis=0)
         centres = self.centres - origin
         local = psi @ centres
@@ -59,7 +59,9 @@ class GaussianDictionary:
         form += (centres @ mobility @ centres.T) * (psi.T @ psi)
         return form / self.bandwidth**4
 
-    def generator(self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+    def generator(
+        self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None
+    ) -> np.ndarray:
         """(n, p) values of G psi = drift . grad psi + mobility : hess psi.
 
         With t_i = (drift - 2 K zbar / h^2) . z_i / h^2 + z_i K z_i / h^4 it is psi_i (t_i - sum_j psi_j t_j).
@@ -68,8 +70,9 @@ class GaussianDictionary:
         ----------
         z, drift : (n, c) points, and drift of the coordinates there
         mobility : (c, c) K
+        values : (n, p) of the functions at z where they are known already
         """
-        psi = self.values(z)
+        psi = self.values(z) if values is None else values
         local = drift - (2 / self.bandwidth**2) * ((psi @ self.centres) @ mobility)
         t = local @ (self.centres.T / self.bandwidth**2)
         t += ((self.centres @ mobility) * self.centres).sum(axis=1) / self.bandwidth**4

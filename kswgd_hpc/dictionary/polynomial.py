@@ -59,7 +59,9 @@ class PolynomialDictionary:
         """(n, p) derivatives along one coordinate."""
         return self._derivative(self._hermite(z), np.eye(z.shape[1], dtype=int)[axis])
 
-    def generator(self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+    def generator(
+        self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None
+    ) -> np.ndarray:
         """(n, p) values of G psi = drift . grad psi + mobility : hess psi; see GaussianDictionary."""
         table, unit = self._hermite(z), np.eye(z.shape[1], dtype=int)
         total = sum(drift[:, i, None] * self._derivative(table, unit[i]) for i in range(len(unit)))
@@ -72,7 +74,7 @@ class PolynomialDictionary:
         xp = array_module(z)
         return xp.stack([self.derivative(z, axis) @ weights for axis in range(z.shape[1])], axis=1)
 
-    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray) -> np.ndarray:
+    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """Sum over points of grad psi_i . K grad psi_j, (p, p), one coordinate pair after the other."""
         slopes = [self.derivative(z, axis) for axis in range(z.shape[1])]
         form = 0

@@ -39,6 +39,8 @@ def test_sums_do_not_depend_on_the_order_of_blocks():
 def test_a_sum_that_is_not_finite_is_refused():
     with pytest.raises(KswgdError, match="not finite"):
         sum_blocks(MPI.COMM_SELF, [np.array([1.0, np.nan])], (2,), 1)
+    with pytest.raises(KswgdError, match="not finite"):
+        sum_blocks(MPI.COMM_SELF, [np.ones(2), np.array([1.0, np.nan])], (2,), 2)
 
 
 def test_functions_of_blocks_see_fixed_shapes():
