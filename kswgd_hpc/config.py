@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,8 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kswgd_hpc.errors import ConfigurationError
-from spde.equations import CATALOGUE
+from spde.catalogue import CATALOGUE
 from spde.expressions import RESERVED
+from spde.schemes import SCHEMES
 
 _MAX_NODES = 100_000
 
@@ -23,6 +25,9 @@ Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Formula = Text | Finite
+Amplitude = Positive | Text
+Points = Annotated[int, Field(ge=1, le=2**20)]
+Boundary = Literal["periodic", "neumann", "dirichlet"]
 
 
 class Section(BaseModel):
@@ -32,22 +37,61 @@ class Section(BaseModel):
 
 
 class Domain(Section):
-    """An interval."""
+    """An interval, a rectangle or a box: lists have one entry for each axis, single values are for all axes."""
 
-    length: Positive
-    points: Annotated[int, Field(ge=2, le=2**20)]
-    boundary: Literal["periodic", "neumann", "dirichlet"] = "neumann"
+    length: Positive | Annotated[list[Positive], Field(min_length=1, max_length=3)]
+    points: Points | Annotated[list[Points], Field(min_length=1, max_length=3)]
+    boundary: Boundary | Annotated[list[Boundary], Field(min_length=1, max_length=3)] = "neumann"
+
+    @model_validator(mode="after")
+    def _as_many_axes(self):
+        if len({len(v) for v in (self.length, self.points, self.boundary) if isinstance(v, list)}) > 1:
+            raise ValueError("the lists of 'length', 'points' and 'boundary' differ in their number of axes")
+        if math.prod(self.points if isinstance(self.points, list) else [self.points] * self.dimensions) > 2**27:
+            raise ValueError("'points' multiply to more than 2**27")
+        return self
+
+    @property
+    def dimensions(self) -> int:
+        """Number of axes."""
+        return max(len(v) if isinstance(v, list) else 1 for v in (self.length, self.points, self.boundary))
 
 
 class Noise(Section):
-    """Space-time white noise."""
+    """A Q-Wiener process, times an amplitude: a number, or an expression in the field."""
 
-    amplitude: Positive
-    covariance: Literal["white"] = "white"
+    amplitude: Amplitude | Annotated[list[Amplitude], Field(min_length=1)]
+    covariance: Literal["white", "power_law", "exponential", "gaussian", "matern"] = "white"
+    correlation_length: Positive | None = None
+    exponent: Positive | None = None
+    smoothness: Positive | None = None
+    conserved: bool = False
+    interpretation: Literal["ito", "stratonovich"] = "ito"
+    renormalization: Literal["none", "wick"] = "none"
+
+    @model_validator(mode="after")
+    def _covariance_has_its_numbers(self):
+        wanted = {
+            "white": (),
+            "power_law": ("correlation_length", "exponent"),
+            "exponential": ("correlation_length",),
+            "gaussian": ("correlation_length",),
+            "matern": ("correlation_length", "smoothness"),
+        }[self.covariance]
+        for key in ("correlation_length", "exponent", "smoothness"):
+            given = getattr(self, key) is not None
+            if given and key not in wanted:
+                raise ValueError(f"{key!r} has no meaning for covariance: {self.covariance}")
+            if not given and key in wanted and key != "smoothness":
+                raise ValueError(f"covariance: {self.covariance} needs the key {key!r}")
+        return self
+
+
+_CUSTOM_TERMS = ("diffusivity", "hyperdiffusivity", "advection", "reaction", "flux", "potential")
 
 
 class SpdeSystem(Section):
-    """du = (diffusivity u_xx + reaction(u)) dt + amplitude dW."""
+    """du = (diffusivity Lap u - hyperdiffusivity Lap^2 u - advection . grad u + reaction + div flux) dt + noise."""
 
     kind: Literal["spde"]
     equation: Literal[(*CATALOGUE, "custom")]
@@ -55,20 +99,29 @@ class SpdeSystem(Section):
     domain: Domain
     discretization: Literal["finite_difference", "spectral"] = "finite_difference"
     noise: Noise
-    diffusivity: NonNegative | None = None
+    diffusivity: Formula | None = None
+    hyperdiffusivity: Formula | None = None
+    advection: Formula | Annotated[list[Formula], Field(min_length=1, max_length=3)] | None = None
     reaction: Formula | None = None
+    flux: Formula | Annotated[list[Formula], Field(min_length=1, max_length=3)] | None = None
+    potential: Formula | None = None
 
     @model_validator(mode="after")
     def _custom_names_its_parts(self):
+        given = [key for key in _CUSTOM_TERMS if getattr(self, key) is not None]
         if self.equation == "custom":
-            for key in ("diffusivity", "reaction"):
-                if getattr(self, key) is None:
-                    raise ValueError(f"equation: custom needs the key '{key}'")
-        elif self.diffusivity is not None or self.reaction is not None:
-            raise ValueError(
-                f"'diffusivity' and 'reaction' belong to equation: custom; {self.equation} takes 'parameters'"
-            )
-        reserved = sorted({"u", "x", *RESERVED} & set(self.parameters))
+            if not {"diffusivity", "hyperdiffusivity"} & set(given):
+                raise ValueError("equation: custom needs the key 'diffusivity' (or 'hyperdiffusivity')")
+            if not {"reaction", "flux", "advection", "potential"} & set(given):
+                raise ValueError("equation: custom needs the key 'reaction' (or 'flux', 'advection', 'potential')")
+        elif given:
+            raise ValueError(f"{given[0]!r} belongs to equation: custom; {self.equation} takes 'parameters'")
+        for key in ("advection", "flux"):
+            value = getattr(self, key)
+            count = len(value) if isinstance(value, list) else 1
+            if value is not None and count != self.domain.dimensions:
+                raise ValueError(f"{key!r} has {count} entries for {self.domain.dimensions} axes of the domain")
+        reserved = sorted({"u", "v", "x", "y", "z", *RESERVED} & set(self.parameters))
         if reserved:
             raise ValueError(f"parameter {reserved[0]!r} has the name of something else")
         return self
@@ -137,10 +190,10 @@ class Uniform(Section):
 
 
 class ExpressionInitial(Section):
-    """A field given as an expression in x."""
+    """A field given as an expression in the coordinates; a list has one for each field."""
 
     kind: Literal["expression"]
-    value: Formula
+    value: Formula | Annotated[list[Formula], Field(min_length=1)]
 
 
 class FileInitial(Section):
@@ -159,7 +212,7 @@ class Ensemble(Section):
 
     trajectories: Count | None = None
     initial: Initial | None = None
-    scheme: Literal["auto", "euler_maruyama", "semi_implicit", "exponential_euler", "exponential_heun", "heun"] = "auto"
+    scheme: Literal[("auto", *SCHEMES, "heun")] = "auto"
     time_step: Positive | None = None
     burn_in: NonNegative = 0.0
     duration: Positive | None = None

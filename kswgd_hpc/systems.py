@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,14 +11,17 @@ import numpy as np
 from kswgd_hpc import storage
 from kswgd_hpc.config import Config, DiffusionSystem, SpdeSystem
 from kswgd_hpc.errors import ConfigurationError
+from spde.catalogue import named_equation
 from spde.diffusions import Diffusion, langevin
-from spde.domain import Interval
-from spde.equations import SemilinearEquation, named_equation
+from spde.domain import Domain
+from spde.equations import Field, SemilinearEquation
 from spde.errors import SpdeError
 from spde.expressions import Expression
+from spde.noise import Covariance
 from spde.random import normals, uniforms
 
 System = SemilinearEquation | Diffusion
+_TERM = re.compile(r"(parameters|diffusivity|hyperdiffusivity|reaction|potential|flux|domain|noise)[.a-z_]*: ")
 
 
 @contextmanager
@@ -40,13 +44,49 @@ def build(config: Config) -> System | None:
 
 
 def _spde(spec: SpdeSystem) -> SemilinearEquation:
-    interval = Interval(spec.domain.length, spec.domain.points, spec.domain.boundary, spec.discretization)
+    noise = spec.noise
+    with _term():
+        domain = Domain.box(spec.domain.length, spec.domain.points, spec.domain.boundary, spec.discretization)
+        numbers = {"length": noise.correlation_length, "exponent": noise.exponent, "smoothness": noise.smoothness}
+        given = {name: value for name, value in numbers.items() if value is not None}
+        covariance = Covariance(noise.covariance, **given, conserved=noise.conserved)
+        options = {"interpretation": noise.interpretation, "renormalize": noise.renormalization == "wick"}
+        if spec.equation != "custom":
+            return named_equation(spec.equation, domain, noise.amplitude, spec.parameters, covariance, **options)
+        return SemilinearEquation(domain, [_custom(spec)], covariance, spec.parameters, **options)
+
+
+def _custom(spec: SpdeSystem) -> Field:
+    """The field of a custom equation; advection with velocity a is the flux -a u."""
+    axes = range(spec.domain.dimensions)
+    flux, velocity = (
+        [0.0 for _ in axes] if part is None else (part if isinstance(part, list) else [part])
+        for part in (spec.flux, spec.advection)
+    )
     amplitude = spec.noise.amplitude
-    if spec.equation == "custom":
-        with key("system.reaction"):
-            return SemilinearEquation(interval, spec.diffusivity, spec.reaction, amplitude, spec.parameters)
-    with key("system.parameters"):
-        return named_equation(spec.equation, interval, amplitude, spec.parameters)
+    if isinstance(amplitude, list):
+        if len(amplitude) > 1:
+            raise SpdeError(f"noise.amplitude: {len(amplitude)} entries for one field")
+        amplitude = amplitude[0]
+    return Field(
+        "u",
+        spec.diffusivity or 0.0,
+        spec.hyperdiffusivity or 0.0,
+        spec.reaction if spec.reaction is not None else 0.0,
+        spec.potential if spec.potential is not None else 0.0,
+        tuple(f if v == 0.0 else f"({f}) - ({v})*u" for f, v in zip(flux, velocity, strict=True)),
+        amplitude,
+    )
+
+
+@contextmanager
+def _term() -> Iterator[None]:
+    """Put the path of the configuration key in front of what an equation refuses: its messages begin with the term."""
+    try:
+        yield
+    except SpdeError as error:
+        found = _TERM.match(str(error))
+        raise ConfigurationError(f"system.{error}" if found else f"system: {error}") from error
 
 
 def _diffusion(spec: DiffusionSystem) -> Diffusion:
@@ -86,9 +126,10 @@ def initial_states(system: System | None, dimension: int, spec, path: str) -> Ca
 
     def numbers(name: str) -> np.ndarray:
         values = np.atleast_1d(np.asarray(getattr(spec, name), dtype=float))
-        if len(values) not in (1, rows):
+        fields = len(system.names) if isinstance(system, SemilinearEquation) else rows
+        if len(values) not in (1, fields, rows):
             raise ConfigurationError(f"{path}.{name}: {len(values)} numbers for {rows} components")
-        return np.broadcast_to(values, rows)[:, None]
+        return np.repeat(values, rows // len(values))[:, None]
 
     if spec.kind == "constant":
         column = numbers("value")
@@ -112,16 +153,22 @@ def initial_states(system: System | None, dimension: int, spec, path: str) -> Ca
     return lambda seed, stream, start, stop: states[np.arange(start, stop) % len(states)].T.copy()
 
 
-def _expression_column(system: System | None, text: str, rows: int, path: str) -> np.ndarray:
+def _expression_column(system: System | None, formulas, rows: int, path: str) -> np.ndarray:
     if not isinstance(system, SemilinearEquation):
         raise ConfigurationError(
             f"{path}: an expression in x describes a field; give a list of numbers (kind: constant)"
         )
-    with key(f"{path}.value"):
-        values = Expression(text, ("x",))({"x": system.interval.grid})
-    if not np.isfinite(values).all():
-        raise ConfigurationError(f"{path}.value: not finite everywhere on the grid")
-    return np.broadcast_to(values, rows)[:, None]
+    formulas, fields = formulas if isinstance(formulas, list) else [formulas], len(system.names)
+    if len(formulas) not in (1, fields):
+        raise ConfigurationError(f"{path}.value: {len(formulas)} expressions for {fields} fields")
+    parts = []
+    for formula in formulas * (fields // len(formulas)):
+        with key(f"{path}.value"):
+            values = Expression(formula, system.coordinates)(system.domain.coordinates)
+        if not np.isfinite(values).all():
+            raise ConfigurationError(f"{path}.value: not finite everywhere on the grid")
+        parts.append(np.broadcast_to(values, rows // fields))
+    return np.concatenate(parts)[:, None]
 
 
 def observable(system: System, text: str, path: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -11,7 +11,7 @@ from spde.errors import SpdeError
 from spde.expressions import Expression, symbols
 from spde.kernels import vector_kernel
 from spde.schemes.coefficients import Coefficients
-from spde.stepping import Stepper
+from spde.schemes.vector import VectorStepper
 
 
 class Diffusion:
@@ -50,7 +50,7 @@ class Diffusion:
         self._kernel(states, out)
         return out
 
-    def stepper(self, time_step: float, scheme: str = "auto") -> Stepper:
+    def stepper(self, time_step: float, scheme: str = "auto") -> VectorStepper:
         """Time stepper: `auto` is stochastic Heun, weak order 2 for this additive noise.
 
         Source: Kloeden and Platen 1992, section 15.1; euler_maruyama has weak order 1.
@@ -62,8 +62,9 @@ class Diffusion:
         diagonal = np.diag(self.noise)
         mix = None if np.array_equal(self.noise, np.diag(diagonal)) else self.noise
         scale = np.sqrt(time_step) * (diagonal if mix is None else one)
-        coefficients = Coefficients(one, one * time_step, scale, corrections[scheme])
-        return Stepper(coefficients, self.drift, time_step, mix=mix)
+        correction = corrections[scheme]
+        coefficients = Coefficients(one, one * time_step, scale, np.empty(0) if correction is None else correction)
+        return VectorStepper(coefficients, self.drift, time_step, scheme, mix)
 
     def fields(self, states: np.ndarray) -> np.ndarray:
         """The states themselves."""

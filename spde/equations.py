@@ -1,158 +1,209 @@
-"""Semilinear stochastic PDEs on an interval: du = (nu u_xx + r(u, x)) dt + sigma dW, W space-time white."""
+"""Semilinear stochastic PDEs on intervals, rectangles and boxes, as diffusions in R^d.
+
+Each field obeys du = [nu Lap u - kappa Lap^2 u + r(u, x) + sum_a d/dx_a f_a(u) + Lap p(u)] dt + g(u) dW with W a
+Q-Wiener process (`spde.noise`), in the sense of Ito unless said otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from spde.domain import Interval
+from spde.domain import Domain
 from spde.errors import SpdeError
-from spde.expressions import Expression, symbols
-from spde.kernels import horner, pointwise_kernel
-from spde.schemes import SCHEMES
-from spde.stepping import Stepper
-
-# reactions of the named equations and their further parameters with defaults
-CATALOGUE: dict[str, tuple[str, dict[str, float]]] = {
-    "heat": ("-damping*u", {"damping": 0.0}),
-    "allen_cahn": ("u - u**3", {}),
-}
+from spde.expressions import Expression
+from spde.forces import Force
+from spde.formulas import Law, wick
+from spde.mobility import ModeMobility
+from spde.noise import Covariance
+from spde.schemes import choose
 
 
-class SemilinearEquation:
-    """A semilinear equation on an interval, as a diffusion in R^d.
-
-    The state is the field on the grid (finite differences) or its Laplacian coefficients (spectral).
+@dataclass(frozen=True)
+class Field:
+    """The terms of one field's equation; expressions are in the fields, coordinates and named parameters.
 
     Parameters
     ----------
-    interval : domain and discretisation
-    diffusivity : nu >= 0, length**2 / time
-    reaction : r, an expression in u, x and the named parameters
-    amplitude : sigma, white noise
-    parameters : values of the names in `reaction`
+    name : of the field in expressions
+    diffusivity : nu, length**2 / time; hyperdiffusivity : kappa, length**4 / time; numbers, or expressions
+    reaction : r; potential : p, whose Laplacian is added (conserved dynamics)
+    flux : f_a per axis, whose divergence is added; none, or one for each axis
+    amplitude : g, a number, or an expression for multiplicative noise
     """
 
-    variables = ("u", "x")
+    name: str = "u"
+    diffusivity: float | str = 0.0
+    hyperdiffusivity: float | str = 0.0
+    reaction: str | float = 0.0
+    potential: str | float = 0.0
+    flux: tuple[str | float, ...] = ()
+    amplitude: float | str = 1.0
+
+
+class SemilinearEquation:
+    """A system of semilinear equations on a domain; the state is (d, batch) with the fields one after another.
+
+    A field is its values on the grid (finite differences) or its Laplacian coefficients (spectral).
+
+    Parameters
+    ----------
+    domain : domain and discretisation
+    fields : the terms of each field
+    covariance : of the noise, the same for all fields
+    parameters : values of the names in the expressions
+    interpretation : of multiplicative noise, ito or stratonovich
+    renormalize : replace powers of u by Wick powers, which makes white noise in two dimensions possible
+
+    Raises
+    ------
+    SpdeError : a term cannot be parsed, the equation has no meaning, or it is unbounded at high wavenumbers
+    """
 
     def __init__(
         self,
-        interval: Interval,
-        diffusivity: float,
-        reaction: str,
-        amplitude: float,
+        domain: Domain,
+        fields: Sequence[Field],
+        covariance: Covariance | None = None,
         parameters: Mapping[str, float] | None = None,
+        interpretation: str = "ito",
+        renormalize: bool = False,
     ):
-        self.interval = interval
-        self.diffusivity = diffusivity
-        self.amplitude = amplitude
-        parameters = dict(parameters or {})
-        expression = Expression(reaction, (*self.variables, *parameters))
-        formula = expression.symbolic()
-        self.formula = formula.subs(dict(zip(symbols(parameters), parameters.values(), strict=True)))
+        self.covariance = covariance or Covariance()
+        self.parameters = dict(parameters or {})
+        self.interpretation = interpretation
+        self.names = tuple(field.name for field in fields)
+        self.coordinates = domain.coordinate_names
+        laws = [Law.of(field, self.names, self.coordinates, self.parameters, domain.dimensions) for field in fields]
+        self.domain = domain.for_degree(max(law.degree for law in laws))
+        self._check_dissipative(laws)
+        if renormalize:
+            laws = [wick(law, self.names, *self._linear_variance(laws)) for law in laws]
+        else:
+            self._check_regular(laws)
+        self.laws = tuple(self._ito(laws))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names that observables may use: fields and coordinates."""
+        return (*self.names, *self.coordinates)
 
     @property
     def dimension(self) -> int:
-        return self.interval.points
-
-    @cached_property
-    def mobility(self) -> np.ndarray:
-        """(d,) diagonal of M = s s^T / 2: sigma^2 / (2 dx) on a grid, sigma^2 / 2 for coefficients."""
-        finite_difference = self.interval.discretization == "finite_difference"
-        volume = self.interval.spacing if finite_difference else 1.0
-        return np.full(self.dimension, self.amplitude**2 / (2 * volume))
-
-    @cached_property
-    def _split(self) -> tuple[float, object]:
-        """Linear damping that is stepped exactly, and the reaction that is left."""
-        import sympy
-
-        u, _ = symbols(self.variables)
-        slope = sympy.diff(self.formula, u).subs(u, 0)
-        damped = slope.is_number and slope.is_real and slope.is_finite and slope < 0
-        damping = -float(slope) if damped else 0.0
-        rest = sympy.expand(self.formula + damping * u)
-        if damped and rest.is_polynomial(u):
-            linear = rest.coeff(u, 1)
-            if linear.is_number and abs(float(linear)) < 1e-12 * damping:
-                rest = rest - linear * u  # what rounding left of the part that is split off
-        return damping, rest
+        return len(self.names) * self.domain.size
 
     @cached_property
     def rates(self) -> np.ndarray:
-        """(d,) decay rates of the linear part, per mode."""
-        return self.diffusivity * self.interval.eigenvalues + self._split[0]
+        """(d,) decay rates of the part that is linear and diagonal, per mode; linear damping included."""
+        l = self.domain.eigenvalues
+        return np.concatenate([law.diffusivity * l + law.hyperdiffusivity * l**2 + law.damping for law in self.laws])
 
     @cached_property
+    def scales(self) -> np.ndarray:
+        """(d,) noise amplitude sigma q_j of each mode; of unit g where the noise is multiplicative."""
+        q = np.sqrt(self.covariance.spectrum(self.domain.squared_wavenumbers, self.domain.dimensions))
+        if self.covariance.conserved:
+            q = q * np.sqrt(self.domain.eigenvalues)
+        return np.concatenate([q if law.is_multiplicative else law.amplitude * q for law in self.laws])
+
+    @property
+    def is_multiplicative(self) -> bool:
+        return any(law.is_multiplicative for law in self.laws)
+
+    @property
     def is_linear(self) -> bool:
-        """Whether the reaction is entirely absorbed in the rates."""
-        return self._split[1] == 0
+        """Whether the drift is entirely in the rates and the noise additive: every scheme's linear part is then all."""
+        return self.force is None and not self.is_multiplicative
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the noise is white and the drift minus the gradient of a potential: a reversible system."""
+        white = self.covariance.kind == "white" and not self.covariance.conserved
+        alone = len(self.laws) == 1 and not self.is_multiplicative
+        return alone and white and not any(self.laws[0].flux) and self.laws[0].potential == 0
 
     @cached_property
-    def _reaction(self) -> Callable[[np.ndarray, np.ndarray], None]:
-        """Kernel (values, out) of the remaining reaction on the grid."""
-        import sympy
+    def force(self) -> Force | None:
+        """All of the drift that is not in the rates, as a function of modes; None where there is nothing."""
+        terms = [law for law in self.laws if not law.is_linear]
+        return Force(self.domain, self.laws, self.names) if terms else None
 
-        u, _ = symbols(self.variables)
-        rest = self._split[1]
-        if rest.is_polynomial(u) and rest.free_symbols <= {u}:
-            coefficients = np.array([float(a) for a in sympy.Poly(rest, u).all_coeffs()])
-            return lambda values, out: horner(values, coefficients, out)
-        kernel, grid = pointwise_kernel(rest, self.variables), self.interval.grid
-        return lambda values, out: kernel(values, grid, out)
+    @cached_property
+    def mobility(self) -> np.ndarray | ModeMobility:
+        """M = s s^T / 2: (d,) where it is diagonal, else an operator; sigma^2 / (2 cell) on a grid with white noise.
 
-    def force(self, modes: np.ndarray) -> np.ndarray:
-        """Reaction in mode space, (d, batch) to (d, batch)."""
-        values = self.interval.synthesis(modes)
-        self._reaction(values, values)
-        return self.interval.analysis(values)
+        Raises
+        ------
+        SpdeError : the noise is multiplicative, so that M depends on the state
+        """
+        if self.is_multiplicative:
+            raise SpdeError(
+                "the mobility of multiplicative noise depends on the state; only constant ones are known here"
+            )
+        variances = self.scales**2 / 2
+        if not self.domain.is_grid:
+            return variances
+        if np.ptp(variances) == 0:
+            return variances / self.domain.cell
+        return ModeMobility(variances, self)
 
     def drift(self, states: np.ndarray) -> np.ndarray:
         """b(x) of dX = b dt + s dW, (d, batch) to (d, batch)."""
         modes = self.to_modes(states)
         rate = -self.rates[:, None] * modes
-        return self.from_modes(rate if self.is_linear else rate + self.force(modes))
+        if self.force is not None:
+            rate += self.force(modes)
+        return self.from_modes(rate)
 
-    def stepper(self, time_step: float, scheme: str = "auto") -> Stepper:
-        """Time stepper; `auto` is exponential_heun, exact for linear equations."""
-        name = "exponential_heun" if scheme == "auto" else scheme
-        if name not in SCHEMES:
-            raise SpdeError(f"scheme {name!r} is not one of {', '.join(SCHEMES)}")
-        coefficients = SCHEMES[name](self.rates, self.amplitude, time_step)
-        force = None if self.is_linear else self.force
-        return Stepper(coefficients, force, time_step, self.to_modes, self.from_modes)
+    def stepper(self, time_step: float, scheme: str = "auto"):
+        """Time stepper, see `spde.schemes`; `auto` picks by equation, and the stepper's `reason` says why."""
+        return choose(self, time_step, scheme)
 
     def to_modes(self, states: np.ndarray) -> np.ndarray:
         """Laplacian coefficients (d, batch) of states."""
-        return states if self.interval.discretization == "spectral" else self.interval.analysis(states)
+        return self._each(self.domain.analysis, states) if self.domain.is_grid else states
 
     def from_modes(self, modes: np.ndarray) -> np.ndarray:
         """States of Laplacian coefficients (d, batch)."""
-        return modes if self.interval.discretization == "spectral" else self.interval.synthesis(modes)
+        return self._each(self.domain.synthesis, modes) if self.domain.is_grid else modes
 
     def fields(self, states: np.ndarray) -> np.ndarray:
-        """Values on the grid, (grid_points, batch)."""
-        return self.interval.synthesis(states) if self.interval.discretization == "spectral" else states
+        """Values on the grid, (fields * grid_size, batch)."""
+        return states if self.domain.is_grid else self._each(self.domain.synthesis, states)
 
     def from_fields(self, values: np.ndarray) -> np.ndarray:
-        """States of values on the grid (grid_points, batch)."""
-        return self.interval.analysis(values) if self.interval.discretization == "spectral" else values
+        """States of values on the grid (fields * grid_size, batch)."""
+        return values if self.domain.is_grid else self._each(self.domain.analysis, values)
+
+    def _each(self, transform, array: np.ndarray) -> np.ndarray:
+        """A transform of every field."""
+        parts = np.split(np.ascontiguousarray(array, dtype=float), len(self.names))
+        return transform(parts[0]) if len(parts) == 1 else np.concatenate([transform(part) for part in parts])
 
     def mode_map(self, count: int) -> np.ndarray:
-        """(count, d) matrix from states to the first `count` Laplacian coefficients."""
-        if self.interval.discretization == "spectral":
-            return np.eye(count, self.dimension)
-        return np.ascontiguousarray(self.interval.basis[:, :count].T * self.interval.spacing)
+        """(count, d) matrix from states to the Laplacian coefficients of lowest wavenumber, field by field in turn."""
+        each = len(self.names)
+        chosen = self.domain.order[: -(-count // each)]
+        matrix = np.zeros((len(chosen) * each, self.dimension))
+        for f in range(each):
+            columns = slice(f * self.domain.size, (f + 1) * self.domain.size)
+            if self.domain.is_grid:
+                matrix[f::each, columns] = self.domain.modes(chosen).T * self.domain.cell
+            else:
+                matrix[np.arange(len(chosen)) * each + f, columns.start + chosen] = 1.0
+        return np.ascontiguousarray(matrix[:count])
 
     def observe(self, expression: Expression, states: np.ndarray) -> np.ndarray:
-        """Values (batch,) of an observable in u and x that is reduced over space by mean, max, min or sum.
+        """Values (batch,) of an observable in fields and coordinates, reduced over space by mean, max, min or sum.
 
-        mean(f) is the integral of f over the interval, divided by its length.
+        mean(f) is the integral of f over the domain, divided by its volume.
         """
-        values = self.fields(states)
-        outcome = expression({"u": values, "x": self.interval.grid[:, None]}, self._reduce)
+        values = dict(zip(self.names, np.split(self.fields(states), len(self.names)), strict=True))
+        values |= {name: x[:, None] for name, x in self.domain.coordinates.items()}
+        outcome = expression(values, self._reduce)
         if outcome.ndim > 1 and outcome.shape[0] > 1:
             raise SpdeError(f"observable {expression.text!r} is a field: reduce it with mean, max, min or sum")
         return np.broadcast_to(outcome.reshape(outcome.shape[-1:]), (states.shape[1],))
@@ -161,19 +212,56 @@ class SemilinearEquation:
         if array.ndim < 2 or array.shape[0] == 1:
             raise SpdeError(f"{name}() is taken of something that does not depend on space")
         if name == "mean":
-            return array.sum(axis=0, keepdims=True) * (self.interval.spacing / self.interval.length)
+            return array.sum(axis=0, keepdims=True) * (self.domain.cell / self.domain.volume)
         return getattr(np, name)(array, axis=0, keepdims=True)
 
+    def _check_dissipative(self, laws: Sequence[Law]) -> None:
+        for law in laws:
+            if law.hyperdiffusivity < 0 or (law.hyperdiffusivity == 0 and law.diffusivity < 0):
+                raise SpdeError(
+                    f"diffusivity: {law.diffusivity:g} with hyperdiffusivity {law.hyperdiffusivity:g} leaves "
+                    f"{law.name} without dissipation at high wavenumbers; let neither be negative"
+                )
 
-def named_equation(
-    name: str, interval: Interval, amplitude: float, parameters: Mapping[str, float]
-) -> SemilinearEquation:
-    """An equation of the catalogue; `parameters` may set nu (default 1) and the equation's own."""
-    reaction, defaults = CATALOGUE[name]
-    values = {**defaults, **parameters}
-    diffusivity = values.pop("nu", 1.0)
-    unknown = set(values) - set(defaults)
-    if unknown:
-        known = ", ".join(["nu", *defaults])
-        raise SpdeError(f"{name} has no parameter {sorted(unknown)[0]!r} (known: {known})")
-    return SemilinearEquation(interval, diffusivity, reaction, amplitude, values)
+    def _check_regular(self, laws: Sequence[Law]) -> None:
+        """Refuse nonlinear equations whose linear part has no function-valued solution: Da Prato and Debussche 2003."""
+        dims = self.domain.dimensions
+        for law in laws:
+            if dims == 1 or (law.is_linear and not law.is_multiplicative) or law.amplitude == 0:
+                continue
+            smoothing = 2 if law.hyperdiffusivity > 0 else (1 if law.diffusivity > 0 else 0)
+            if self.covariance.decay(dims) + smoothing <= dims / 2:
+                remedy = "; or renormalization: wick, for a polynomial reaction" if dims == 2 else ""
+                raise SpdeError(
+                    f"noise.covariance: {self.covariance.kind} noise in {dims} dimensions makes {law.name} a "
+                    "distribution, of which a nonlinear term has no meaning (it depends on the grid); use trace-class "
+                    f"noise, such as covariance: matern{remedy}"
+                )
+
+    def _linear_variance(self, laws: Sequence[Law]) -> tuple[int, np.ndarray]:
+        """(grid_size,) stationary variance C(x) of the linear field of unit damping, or the equation's own."""
+        if len(laws) > 1 or laws[0].is_multiplicative:
+            raise SpdeError("noise.renormalization: Wick renormalisation is for one field with additive noise")
+        law, l = laws[0], self.domain.eigenvalues
+        q = self.covariance.spectrum(self.domain.squared_wavenumbers, self.domain.dimensions)
+        rates = law.diffusivity * l + law.hyperdiffusivity * l**2 + (law.damping or 1.0)
+        return self.domain.dimensions, self.domain.pointwise_variance(law.amplitude**2 * q / (2 * rates))
+
+    def _ito(self, laws: Sequence[Law]) -> Sequence[Law]:
+        """The laws with the Stratonovich correction g g' C(x, x) / 2 added to the reaction."""
+        if self.interpretation == "ito" or not any(law.is_multiplicative for law in laws):
+            return laws
+        if self.covariance.decay(self.domain.dimensions) <= self.domain.dimensions / 2:
+            raise SpdeError(
+                f"noise.interpretation: {self.covariance.kind} noise has infinite variance at a point, and so has its "
+                "Stratonovich correction, which grows as the grid is refined; use trace-class noise, or ito"
+            )
+        return [law.with_ito_correction(self.noise_variance) for law in laws]
+
+    @cached_property
+    def noise_variance(self) -> np.ndarray:
+        """(grid_size,) C(x, x): variance of the noise of unit amplitude at each grid point, per unit time."""
+        q = self.covariance.spectrum(self.domain.squared_wavenumbers, self.domain.dimensions)
+        if self.covariance.conserved:
+            q = q * self.domain.eigenvalues
+        return self.domain.pointwise_variance(q)

@@ -1,8 +1,4 @@
-"""Elementwise kernels of the time steppers, compiled once and cached.
-
-Arrays are (components, trajectories), trajectories contiguous, so that every loop vectorises across
-trajectories. Kernels for a particular formula are made by `pointwise_kernel`.
-"""
+"""Elementwise kernels for states of few components: arrays are (components, trajectories), trajectories contiguous."""
 
 from __future__ import annotations
 
@@ -27,37 +23,6 @@ def correct(state, gain, new_force, old_force, out):
     for i in range(state.shape[0]):
         for b in range(state.shape[1]):
             out[i, b] = state[i, b] + gain[i] * (new_force[i, b] - old_force[i, b])
-
-
-@njit(cache=True, nogil=True)
-def horner(values, coefficients, out):
-    """out = polynomial in values, coefficients from the highest power down."""
-    for i in range(values.shape[0]):
-        for b in range(values.shape[1]):
-            x = values[i, b]
-            y = coefficients[0]
-            for k in range(1, len(coefficients)):
-                y = y * x + coefficients[k]
-            out[i, b] = y
-
-
-def pointwise_kernel(formula, names: Sequence[str]) -> Callable:
-    """Kernel (values, x, out): out[i, b] = formula(values[i, b], x[i]).
-
-    Parameters
-    ----------
-    formula : SymPy expression in the two symbols `names`, field and coordinate
-    names : for example ("u", "x")
-    """
-    function = compile_pointwise([formula], names)
-
-    @njit(nogil=True, error_model="numpy")
-    def kernel(values, x, out):
-        for i in range(values.shape[0]):
-            for b in range(values.shape[1]):
-                out[i, b] = function(values[i, b], x[i])[0]
-
-    return kernel
 
 
 def vector_kernel(formulas: Sequence, names: Sequence[str]) -> Callable:

@@ -1,25 +1,52 @@
-"""The time loop, shared by all schemes and systems: noise from counters, one batch of trajectories."""
+"""Time steppers: batches of trajectories advanced by compiled loops, noise from counters.
+
+A stepper has `time_step`, the name of its `scheme`, the `reason` why it was chosen, and `advance`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from spde.errors import BlowUpError
-from spde.kernels import combine, correct
-from spde.random import normals
-from spde.schemes.coefficients import Coefficients
+from spde.random import key_words, normals
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Address of the random numbers of one batch: trajectories first, first + 1, ..."""
+    """Address of the random numbers of one batch: trajectories first, first + 1, ...
+
+    merged : each step takes the numbers of 2**merged consecutive steps, added and scaled to unit variance, so that the
+        same scheme with a step 2**merged times as long runs along the same Brownian path
+    table : (steps, d, batch) numbers to take instead, for quadrature over the noise
+    """
 
     seed: int
     stream: int
     first: int
+    merged: int = 0
+    table: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False, compare=False)
+
+    @property
+    def address(self) -> tuple:
+        """What compiled loops take, see `spde.driving.draw`."""
+        return (*key_words(self.seed), self.stream, self.first, self.merged, self.table)
+
+    def normals(self, out: np.ndarray, step: int) -> np.ndarray:
+        """Fill `out`, (d, batch), with the standard normals of a step."""
+        if len(self.table):
+            out[...] = self.table[step]
+            return out
+        if not self.merged:
+            return normals(out, self.seed, self.stream, self.first, step)
+        parts, part = 2**self.merged, np.empty_like(out)
+        out[...] = 0.0
+        for index in range(step * parts, (step + 1) * parts):
+            out += normals(part, self.seed, self.stream, self.first, index)
+        out *= parts**-0.5
+        return out
 
 
 class PathIntegral:
@@ -48,31 +75,31 @@ class PathIntegral:
 class Stepper:
     """Advances batches of states of one system with one scheme and time step.
 
+    Subclasses have `enter` (states to what is stepped, a new array), `leave` (back) and `march`.
+
     Parameters
     ----------
-    coefficients : stage coefficients of the scheme
-    force : function (modes) -> F(modes) in mode space, or None where the equation is linear
     time_step : h
-    enter, leave : conversions between states and the space that is stepped (mode space)
-    mix : (d, d) matrix applied to the noise, or None where the noise is independent
+    scheme : name
+    reason : why this scheme, one line
     """
 
-    def __init__(
-        self,
-        coefficients: Coefficients,
-        force: Callable | None,
-        time_step: float,
-        enter: Callable = lambda states: states,
-        leave: Callable = lambda modes: modes,
-        mix: np.ndarray | None = None,
-    ):
-        # without a force its place is taken by the state, with no gain
-        self.coefficients = coefficients if force else coefficients._replace(gain=np.zeros_like(coefficients.gain))
-        self.force = force
+    def __init__(self, time_step: float, scheme: str, reason: str = ""):
         self.time_step = time_step
-        self.enter = enter
-        self.leave = leave
-        self.mix = mix
+        self.scheme = scheme
+        self.reason = reason
+
+    def enter(self, states: np.ndarray) -> np.ndarray:
+        """What is stepped, a new contiguous array, of states (d, batch)."""
+        return np.array(states, dtype=float, order="C")
+
+    def leave(self, array: np.ndarray) -> np.ndarray:
+        """States (d, batch) of what is stepped; may be a view."""
+        return array
+
+    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
+        """The array after `steps` steps; may overwrite it."""
+        raise NotImplementedError
 
     def advance(
         self, states: np.ndarray, noise: Noise, step: int, steps: int, watch: Callable | None = None
@@ -94,31 +121,17 @@ class Stepper:
         ------
         BlowUpError : when a trajectory is no longer finite, naming it
         """
-        modes = np.array(self.enter(states), order="C")
-        noise_values, stage = np.empty_like(modes), np.empty_like(modes)
+        array = self.enter(states)
         with np.errstate(over="ignore", invalid="ignore"):
-            for index in range(step, step + steps):
-                normals(noise_values, noise.seed, noise.stream, noise.first, index)
-                modes, stage = self._step(modes, noise_values, stage)
-                if watch is not None:
-                    watch(self.leave(modes))
-        result = self.leave(modes)
+            if watch is None:
+                array = self.march(array, noise, step, steps)
+            else:
+                for index in range(step, step + steps):
+                    array = self.march(array, noise, index, 1)
+                    watch(self.leave(array))
+        result = self.leave(array)
         self._check(result, noise.first, step + steps)
         return result
-
-    def _step(self, modes, noise_values, stage):
-        """One step; returns the new modes and the array free for the next stage."""
-        c = self.coefficients
-        driven = noise_values if self.mix is None else self.mix @ noise_values
-        if self.force is None:
-            combine(modes, c.decay, modes, c.gain, driven, c.scale, stage)
-            return stage, modes
-        old = self.force(modes)
-        combine(modes, c.decay, old, c.gain, driven, c.scale, stage)
-        if c.correction is None:
-            return stage, modes
-        correct(stage, c.correction, self.force(stage), old, modes)
-        return modes, stage
 
     def _check(self, states: np.ndarray, first: int, step: int) -> None:
         if np.isfinite(states).all():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kswgd_hpc import config as configuration
-from kswgd_hpc import storage
+from kswgd_hpc import storage, systems
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
 from kswgd_hpc.errors import ConfigurationError
@@ -19,6 +19,7 @@ from kswgd_hpc.metrics import subsample
 from kswgd_hpc.report import canvas
 from kswgd_hpc.spectrum import Spectrum
 from spde.domain import Interval
+from spde.equations import SemilinearEquation
 
 _MOST_STATES = 4096
 _MOST_NUMBERS = 2**22
@@ -52,12 +53,16 @@ class Run:
         return str(self.attributes.get("title", "Results"))
 
     @cached_property
-    def interval(self) -> Interval | None:
-        """The domain of a field, None for states that are no fields."""
+    def system(self) -> SemilinearEquation | None:
+        """The equation of a field, None for states that are no fields."""
         spec = self.config.system if self.config is not None else None
-        if not isinstance(spec, configuration.SpdeSystem):
-            return None
-        return Interval(spec.domain.length, spec.domain.points, spec.domain.boundary, spec.discretization)
+        return systems.build(self.config) if isinstance(spec, configuration.SpdeSystem) else None
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The domain of one field on an interval, None for everything else."""
+        one = self.system is not None and len(self.system.names) == 1 and self.system.domain.dimensions == 1
+        return self.system.domain.axes[0] if one else None
 
     @cached_property
     def sample(self) -> np.ndarray:
@@ -78,9 +83,7 @@ class Run:
 
     def fields(self, states: np.ndarray) -> np.ndarray:
         """(n, grid points) values on the grid of states (n, d)."""
-        if self.interval.discretization == "finite_difference":
-            return states
-        return self.interval.synthesis(np.ascontiguousarray(states.T)).T
+        return self.system.fields(np.ascontiguousarray(states.T)).T
 
     def spatial_mean(self, states: np.ndarray) -> np.ndarray:
         """(n,) integral of the fields of states (n, d) over the interval, divided by its length."""

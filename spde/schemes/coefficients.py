@@ -1,4 +1,4 @@
-"""What every scheme provides, and the phi functions of exponential integrators."""
+"""What the schemes for additive noise provide, and the phi functions of exponential integrators."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Coefficients(NamedTuple):
     """Stage coefficients per mode, arrays of (d,).
 
     first stage:   c* = decay c + gain F(c) + scale N(0, 1)
-    second stage:  c' = c* + correction (F(c*) - F(c)), or c' = c* where correction is None
+    second stage:  c' = c* + correction (F(c*) - F(c)), or c' = c* where correction is empty
     """
 
     decay: np.ndarray
     gain: np.ndarray
     scale: np.ndarray
-    correction: np.ndarray | None = None
+    correction: np.ndarray = np.empty(0)
 
 
 def phi1(z: np.ndarray) -> np.ndarray:
@@ -34,6 +34,6 @@ def phi2(z: np.ndarray) -> np.ndarray:
     return np.where(small, series, (np.expm1(safe) - safe) / safe**2)
 
 
-def convolution_scale(rates: np.ndarray, amplitude: float, time_step: float) -> np.ndarray:
+def convolution_scale(rates: np.ndarray, scales: np.ndarray | float, time_step: float) -> np.ndarray:
     """Standard deviation of the stochastic convolution over one step, exact for every mode."""
-    return amplitude * np.sqrt(time_step * phi1(-2 * rates * time_step))
+    return scales * np.sqrt(time_step * phi1(-2 * rates * time_step))

@@ -9,6 +9,7 @@ import numpy as np
 from spde.schemes.coefficients import Coefficients, convolution_scale, phi1
 
 
-def coefficients(rates: np.ndarray, amplitude: float, time_step: float) -> Coefficients:
+def coefficients(rates: np.ndarray, scales: np.ndarray, time_step: float) -> Coefficients:
+    """Stage coefficients."""
     z = -rates * time_step
-    return Coefficients(np.exp(z), time_step * phi1(z), convolution_scale(rates, amplitude, time_step))
+    return Coefficients(np.exp(z), time_step * phi1(z), convolution_scale(rates, scales, time_step))

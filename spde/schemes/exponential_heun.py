@@ -11,6 +11,7 @@ from spde.schemes import exponential_euler
 from spde.schemes.coefficients import Coefficients, phi2
 
 
-def coefficients(rates: np.ndarray, amplitude: float, time_step: float) -> Coefficients:
-    first = exponential_euler.coefficients(rates, amplitude, time_step)
+def coefficients(rates: np.ndarray, scales: np.ndarray, time_step: float) -> Coefficients:
+    """Stage coefficients."""
+    first = exponential_euler.coefficients(rates, scales, time_step)
     return first._replace(correction=time_step * phi2(-rates * time_step))

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from fields import custom, named
 
 from spde.domain import Interval
-from spde.equations import SemilinearEquation, named_equation
 from spde.errors import BlowUpError, SpdeError
 from spde.expressions import Expression
 from spde.stepping import Noise
@@ -14,7 +14,7 @@ every_boundary = pytest.mark.parametrize("boundary", BOUNDARIES)
 
 
 def allen_cahn(interval, sigma=0.5, nu=1.0):
-    return named_equation("allen_cahn", interval, sigma, {"nu": nu})
+    return named("allen_cahn", interval, sigma, {"nu": nu})
 
 
 def laplacian(u, dx, boundary):
@@ -37,7 +37,7 @@ def test_white_noise_scales_with_the_grid_as_one_over_the_spacing(scheme):
     for boundary in BOUNDARIES:
         for n in (8, 32):
             interval = Interval(2.5, n, boundary)
-            equation = SemilinearEquation(interval, 0.0, "u - u**3", sigma)
+            equation = custom(interval, 0.0, "u - u**3", sigma)
             noise = Noise(21, 1, 0)
             states = equation.stepper(dt, scheme).advance(np.zeros((n, batch)), noise, 0, 1)
             error = np.sqrt(2 / (n * batch))
@@ -52,7 +52,7 @@ def test_white_noise_scales_with_the_grid_as_one_over_the_spacing(scheme):
 
 def test_low_modes_see_the_same_noise_on_every_grid():
     """The same counters drive the same modes: trajectories converge under refinement, path by path."""
-    coarse, fine = (named_equation("heat", Interval(2.5, n, "neumann", "spectral"), 0.7, {}) for n in (8, 64))
+    coarse, fine = (named("heat", Interval(2.5, n, "neumann", "spectral"), 0.7, {}) for n in (8, 64))
     ends = [e.stepper(0.1).advance(np.zeros((e.dimension, 50)), Noise(22, 1, 0), 0, 10) for e in (coarse, fine)]
     np.testing.assert_array_equal(ends[1][:8], ends[0])
 
@@ -100,9 +100,9 @@ def test_linear_part_taken_out_of_the_reaction_stays_in_the_drift(boundary):
         ("-2*u + u**2 - u**3 + 0.3", -2 * u + u**2 - u**3 + 0.3),
         ("0.25 - damping*u", 0.25 - 0.4 * u),
     ):
-        equation = SemilinearEquation(interval, 1.0, reaction, 0.5, {"damping": 0.4})
+        equation = custom(interval, 1.0, reaction, 0.5, {"damping": 0.4})
         np.testing.assert_allclose(equation.drift(u), diffusion + values, atol=1e-11)
-    assert SemilinearEquation(interval, 1.0, "-damping*u", 0.5, {"damping": 0.4}).is_linear
+    assert custom(interval, 1.0, "-damping*u", 0.5, {"damping": 0.4}).is_linear
     assert not equation.is_linear
 
 
@@ -142,12 +142,12 @@ def test_spectral_reaction_is_the_exact_projection_of_the_cubic(boundary, n):
 @pytest.mark.parametrize("discretization", ["finite_difference", "spectral"])
 def test_custom_reaction_gives_the_trajectories_of_the_named_equation(discretization):
     interval = Interval(2.5, 12, "neumann", discretization)
-    named = named_equation("allen_cahn", interval, 0.5, {"nu": 0.8})
+    known = named("allen_cahn", interval, 0.5, {"nu": 0.8})
     start, noise = np.random.default_rng(4).normal(size=(12, 5)), Noise(24, 1, 0)
-    expected = named.stepper(0.02).advance(start, noise, 0, 30)
+    expected = known.stepper(0.02).advance(start, noise, 0, 30)
     for reaction, parameters in (("u - u**3", {}), ("a*u*(1 - u)*(1 + u)", {"a": 1.0})):
-        custom = SemilinearEquation(interval, 0.8, reaction, 0.5, parameters)
-        outcome = custom.stepper(0.02).advance(start, noise, 0, 30)
+        same = custom(interval, 0.8, reaction, 0.5, parameters)
+        outcome = same.stepper(0.02).advance(start, noise, 0, 30)
         np.testing.assert_allclose(outcome, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -164,11 +164,11 @@ def test_custom_reaction_gives_the_trajectories_of_the_named_equation(discretiza
 def test_reactions_of_field_coordinate_and_parameters(reaction, function):
     interval = Interval(2.5, 10)
     u, x = np.random.default_rng(5).normal(size=(10, 3)), interval.grid[:, None]
-    equation = SemilinearEquation(interval, 0.6, reaction, 0.5, {"a": 0.5, "b": 2.0})
+    equation = custom(interval, 0.6, reaction, 0.5, {"a": 0.5, "b": 2.0})
     expected = 0.6 * laplacian(u, interval.spacing, "neumann") + function(u, x)
     np.testing.assert_allclose(equation.drift(u), expected, atol=1e-11)
     h = 1e-4
-    quiet = SemilinearEquation(interval, 0.6, reaction, 0.0, {"a": 0.5, "b": 2.0})
+    quiet = custom(interval, 0.6, reaction, 0.0, {"a": 0.5, "b": 2.0})
     moved = quiet.stepper(h).advance(u, Noise(1, 1, 0), 0, 1)
     np.testing.assert_allclose((moved - u) / h, expected, atol=0.05 * np.abs(expected).max())
 
@@ -220,7 +220,7 @@ def test_stationary_covariance_of_the_heat_equation_is_the_green_function():
     """Dirichlet: sigma^2 / (2 nu) * min(x, y) (L - max(x, y)) / L, exact for the three-point Laplacian too."""
     sigma, nu, length, batch = 0.8, 0.5, 2.0, 20000
     interval = Interval(length, 9, "dirichlet")
-    equation = named_equation("heat", interval, sigma, {"nu": nu})
+    equation = named("heat", interval, sigma, {"nu": nu})
     states = equation.stepper(1.0).advance(np.zeros((9, batch)), Noise(27, 1, 0), 0, 20)
     low, high = np.minimum.outer(interval.grid, interval.grid), np.maximum.outer(interval.grid, interval.grid)
     exact = sigma**2 / (2 * nu) * low * (length - high) / length
@@ -235,7 +235,7 @@ def test_stationary_covariance_of_the_heat_equation_is_the_green_function():
 def test_stationary_variance_of_the_damped_heat_equation_per_mode(boundary, discretization):
     batch, sigma = 10000, 0.8
     interval = Interval(2.0, 7, boundary, discretization)
-    equation = named_equation("heat", interval, sigma, {"nu": 0.5, "damping": 0.3})
+    equation = named("heat", interval, sigma, {"nu": 0.5, "damping": 0.3})
     states = equation.stepper(5.0).advance(np.zeros((7, batch)), Noise(28, 1, 0), 0, 8)
     modes = equation.to_modes(states)
     exact = np.diag(sigma**2 / (2 * (0.5 * interval.eigenvalues + 0.3)))
@@ -245,7 +245,7 @@ def test_stationary_variance_of_the_damped_heat_equation_per_mode(boundary, disc
 
 def test_without_damping_the_mean_of_a_neumann_field_is_brownian():
     batch, sigma = 20000, 0.8
-    equation = named_equation("heat", Interval(2.0, 7), sigma, {})
+    equation = named("heat", Interval(2.0, 7), sigma, {})
     states = equation.stepper(0.5).advance(np.zeros((7, batch)), Noise(29, 1, 0), 0, 6)
     variance = (states.mean(axis=0) ** 2).mean()
     assert abs(variance / (sigma**2 * 3.0 / 2.0) - 1) < 3 * np.sqrt(2 / batch)
@@ -315,7 +315,7 @@ def test_large_time_step_and_field_end_in_a_named_blow_up():
 
 def test_unknown_parameters_are_refused_with_the_known_ones():
     with pytest.raises(SpdeError, match=r"'speed' \(known: nu, damping\)"):
-        named_equation("heat", Interval(1.0, 4), 1.0, {"speed": 1.0})
+        named("heat", Interval(1.0, 4), 1.0, {"speed": 1.0})
     with pytest.raises(SpdeError, match="allen_cahn has no parameter 'damping'"):
-        named_equation("allen_cahn", Interval(1.0, 4), 1.0, {"damping": 1.0})
-    assert named_equation("heat", Interval(1.0, 4), 1.0, {}).diffusivity == 1.0
+        named("allen_cahn", Interval(1.0, 4), 1.0, {"damping": 1.0})
+    assert named("heat", Interval(1.0, 4), 1.0, {}).laws[0].diffusivity == 1.0

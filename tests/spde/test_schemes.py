@@ -9,38 +9,31 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from fields import custom, named
 from scipy.integrate import solve_ivp
 from scipy.interpolate import make_interp_spline
 from scipy.linalg import expm
 
 from spde.diffusions import Diffusion
 from spde.domain import Interval
-from spde.equations import SemilinearEquation, named_equation
 from spde.errors import SpdeError
-from spde.schemes import SCHEMES
+from spde.schemes import ADDITIVE
 from spde.schemes.coefficients import convolution_scale, phi1, phi2
 from spde.stepping import Noise
 
 NOISE = Noise(seed=5, stream=3, first=0)
 EXPONENTIAL = ("exponential_euler", "exponential_heun")
 # one variable, dX = -sin(X) dt + dW: as a field on one point the slope -1 at zero goes into the linear part
-SCALAR_FIELD = SemilinearEquation(Interval(1.0, 1), 0.0, "-sin(u)", 1.0)
+SCALAR_FIELD = custom(Interval(1.0, 1), 0.0, "-sin(u)", 1.0)
 SCALAR_DIFFUSION = Diffusion(("x",), ["-sin(x)"], np.eye(1))
-ORDERS = {"euler_maruyama": 1, "semi_implicit": 1, "exponential_euler": 1, "exponential_heun": 2}
-
-
-@pytest.fixture
-def given_noise(monkeypatch):
-    """Function that has the stepper use given standard normals (steps, d, batch) in place of its own."""
-
-    def use(values):
-        def fill(out, _seed, _stream, _first, step):
-            out[:] = values[step]
-            return out
-
-        monkeypatch.setattr("spde.stepping.normals", fill)
-
-    return use
+ORDERS = {
+    "euler_maruyama": 1,
+    "semi_implicit": 1,
+    "exponential_euler": 1,
+    "exponential_heun": 2,
+    "lie_splitting": 1,
+    "strang_splitting": 2,
+}
 
 
 def observed_orders(errors):
@@ -48,38 +41,24 @@ def observed_orders(errors):
     return np.log2(np.asarray(errors)[:-1] / np.asarray(errors)[1:])
 
 
-def coarsened(noise, stepper, exponential):
-    """Standard normals of steps twice as long, from those of `stepper`: increments of the same path."""
-    decay, scale = np.ones(1), stepper.coefficients.scale
-    if exponential:
-        decay = stepper.coefficients.decay
-    pair = decay[:, None] * noise[0::2] + noise[1::2]
-    assert pair.shape[1] == len(scale)
-    return pair / np.sqrt(1 + decay**2)[:, None]
-
-
-def strong_errors(system, scheme, exponential, given_noise):
-    """Root mean square distance at time 1 between neighbouring time steps 1/16 ... 1/128 on one path."""
-    finest, batch = 128, 10000
-    noise = np.random.default_rng(7).normal(size=(finest, 1, batch))
+def strong_errors(system, scheme):
+    """Root mean square distance at time 1 between neighbouring time steps 1/16 ... 1/128 on one Brownian path."""
     ends = []
-    for steps in (128, 64, 32, 16):
-        stepper = system.stepper(1 / steps, scheme)
-        given_noise(noise)
-        ends.append(stepper.advance(np.full((1, batch), 1.0), NOISE, 0, steps))
-        noise = coarsened(noise, stepper, exponential)
+    for merged, steps in enumerate((128, 64, 32, 16)):
+        noise = Noise(seed=5, stream=3, first=0, merged=merged)
+        ends.append(system.stepper(1 / steps, scheme).advance(np.full((1, 10000), 1.0), noise, 0, steps))
     return [np.sqrt(((a - b) ** 2).mean()) for a, b in pairwise(ends)][::-1]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_strong_order_is_one_for_additive_noise(scheme, given_noise):
-    errors = strong_errors(SCALAR_FIELD, scheme, scheme in EXPONENTIAL, given_noise)
+@pytest.mark.parametrize("scheme", ORDERS)
+def test_strong_order_is_one_for_additive_noise(scheme):
+    errors = strong_errors(SCALAR_FIELD, scheme)
     np.testing.assert_allclose(observed_orders(errors).mean(), 1, atol=0.15)
 
 
 @pytest.mark.parametrize("scheme", ["heun", "euler_maruyama"])
-def test_strong_order_of_a_diffusion_is_one_for_additive_noise(scheme, given_noise):
-    errors = strong_errors(SCALAR_DIFFUSION, scheme, False, given_noise)
+def test_strong_order_of_a_diffusion_is_one_for_additive_noise(scheme):
+    errors = strong_errors(SCALAR_DIFFUSION, scheme)
     np.testing.assert_allclose(observed_orders(errors).mean(), 1, atol=0.15)
 
 
@@ -92,17 +71,20 @@ def exact_expectation(start, time, modes=40):
     return float((np.exp(1j * k * start) @ expm(time * generator) @ f).real)
 
 
-def weak_errors(system, scheme, given_noise):
+def weak_errors(system, scheme):
     """Errors of E cos(X_1) + sin(X_1), X_0 = 1, at time steps 1/8 ... 1/64, no sampling in them."""
     x = np.linspace(-10, 10, 801)
     nodes, weights = np.polynomial.hermite_e.hermegauss(24)
-    batch = (1, len(x) * len(nodes))
-    given_noise(np.broadcast_to(np.repeat(nodes, len(x)), (1, *batch)))
+    nodes, draws = nodes[None], 2 if scheme == "strang_splitting" else 1
+    if draws == 2:  # a product rule for the two half steps
+        once, weight = np.polynomial.hermite_e.hermegauss(12)
+        nodes, weights = np.array([np.repeat(once, 12), np.tile(once, 12)]), np.outer(weight, weight).ravel()
+    given = Noise(0, 0, 0, table=np.repeat(nodes, len(x), axis=1)[:, None])
     errors = []
     for steps in (8, 16, 32, 64):
         stepper = system.stepper(1 / steps, scheme)
-        after = stepper.advance(np.tile(x, len(nodes))[None], NOISE, 0, 1)
-        after = np.clip(after, -10, 10).reshape(len(nodes), len(x))
+        after = stepper.advance(np.tile(x, len(weights))[None], given, 0, 1)
+        after = np.clip(after, -10, 10).reshape(len(weights), len(x))
         values = np.cos(x) + np.sin(x)
         for _ in range(steps):
             values = weights @ make_interp_spline(x, values, 5)(after) / weights.sum()
@@ -111,15 +93,15 @@ def weak_errors(system, scheme, given_noise):
 
 
 @pytest.mark.parametrize(("scheme", "order"), ORDERS.items())
-def test_weak_order_of_an_equation(scheme, order, given_noise):
-    errors = weak_errors(SCALAR_FIELD, scheme, given_noise)
+def test_weak_order_of_an_equation(scheme, order):
+    errors = weak_errors(SCALAR_FIELD, scheme)
     np.testing.assert_allclose(observed_orders(errors)[1:], order, atol=0.15)
     assert errors[-1] < (1e-2 if order == 1 else 1e-4)
 
 
 @pytest.mark.parametrize(("scheme", "order"), [("heun", 2), ("auto", 2), ("euler_maruyama", 1)])
-def test_weak_order_of_a_diffusion(scheme, order, given_noise):
-    errors = weak_errors(SCALAR_DIFFUSION, scheme, given_noise)
+def test_weak_order_of_a_diffusion(scheme, order):
+    errors = weak_errors(SCALAR_DIFFUSION, scheme)
     np.testing.assert_allclose(observed_orders(errors)[1:], order, atol=0.15)
     assert errors[-1] < (1e-2 if order == 1 else 1e-4)
 
@@ -130,7 +112,7 @@ def test_order_in_time_without_noise(scheme, order):
     interval = Interval(4.0, 8)
     start = (1.5 * np.cos(np.pi * interval.grid / 4) + 0.2)[:, None]
     for reaction in ("u - u**3", "-u - u**3"):
-        equation = SemilinearEquation(interval, 0.5, reaction, 0.0)
+        equation = custom(interval, 0.5, reaction, 0.0)
         sign = 1 if reaction.startswith("u") else -1
 
         def drift(_t, u, sign=sign):
@@ -147,7 +129,7 @@ def test_order_in_time_without_noise(scheme, order):
 
 def heat(points=8, discretization="spectral", damping=0.5):
     interval = Interval(3.0, points, "neumann", discretization)
-    return named_equation("heat", interval, 0.7, {"nu": 0.5, "damping": damping})
+    return named("heat", interval, 0.7, {"nu": 0.5, "damping": damping})
 
 
 @pytest.mark.parametrize("scheme", EXPONENTIAL)
@@ -172,7 +154,7 @@ def test_one_step_of_an_exponential_scheme_is_any_number_of_small_ones_in_law():
     """Decay and variance of the convolution compose exactly: no time-step error in linear equations."""
     rates = np.array([0.0, 0.3, 4.0, 500.0])
     for scheme in EXPONENTIAL:
-        small, large = (SCHEMES[scheme](rates, 1.3, h) for h in (0.05, 0.5))
+        small, large = (ADDITIVE[scheme](rates, 1.3, h) for h in (0.05, 0.5))
         np.testing.assert_allclose(large.decay, small.decay**10, rtol=1e-13)
         composed = small.scale**2 * sum(small.decay ** (2 * k) for k in range(10))
         np.testing.assert_allclose(large.scale**2, composed, rtol=1e-13)
@@ -195,12 +177,12 @@ def test_documented_bias_of_the_stationary_variance(scheme, factor):
 
 
 def test_without_rates_noise_is_brownian_for_every_scheme():
-    for coefficients in SCHEMES.values():
+    for coefficients in ADDITIVE.values():
         table = coefficients(np.zeros(2), 1.5, 0.04)
         np.testing.assert_allclose(table.decay, 1)
         np.testing.assert_allclose(table.gain, 0.04)
         np.testing.assert_allclose(table.scale, 1.5 * 0.2)
-    np.testing.assert_allclose(SCHEMES["exponential_heun"](np.zeros(2), 1.0, 0.04).correction, 0.02)
+    np.testing.assert_allclose(ADDITIVE["exponential_heun"](np.zeros(2), 1.0, 0.04).correction, 0.02)
 
 
 def test_phi_functions_are_accurate_near_zero_and_far_from_it():
@@ -231,12 +213,14 @@ def test_euler_maruyama_refuses_an_unstable_step_by_name():
 
 
 def test_unknown_scheme_is_refused_with_the_known_ones():
-    with pytest.raises(SpdeError, match=r"milstein.*euler_maruyama"):
+    with pytest.raises(SpdeError, match=r"heun.*euler_maruyama"):
+        heat().stepper(0.1, "heun")
+    with pytest.raises(SpdeError, match=r"milstein.* is not for additive noise"):
         heat().stepper(0.1, "milstein")
 
 
 def test_auto_is_exponential_heun():
-    equation = SemilinearEquation(Interval(2.0, 6), 1.0, "u - u**3", 0.5)
+    equation = custom(Interval(2.0, 6), 1.0, "u - u**3", 0.5)
     start = np.ones((6, 2))
     chosen = [equation.stepper(0.1, name).advance(start, NOISE, 0, 4) for name in ("auto", "exponential_heun")]
     np.testing.assert_array_equal(*chosen)

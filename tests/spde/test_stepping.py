@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
+from fields import custom
 from scipy.integrate import trapezoid
 
 from spde.diffusions import langevin
 from spde.domain import Interval
-from spde.equations import SemilinearEquation
 from spde.errors import BlowUpError
 from spde.expressions import Expression
 from spde.stepping import Noise, PathIntegral
 
-FIELD = SemilinearEquation(Interval(2.0, 6), 1.0, "u - u**3", 0.5)
-SPECTRAL = SemilinearEquation(Interval(2.0, 6, "periodic", "spectral"), 1.0, "u - u**3", 0.5)
+FIELD = custom(Interval(2.0, 6), 1.0, "u - u**3", 0.5)
+SPECTRAL = custom(Interval(2.0, 6, "periodic", "spectral"), 1.0, "u - u**3", 0.5)
 LANGEVIN = langevin(("x", "y"), "(x**2 - 1)**2 + x*y + y**2", 0.7)
 every_system = pytest.mark.parametrize("system", [FIELD, SPECTRAL, LANGEVIN], ids=["grid", "modes", "langevin"])
 
