@@ -3,11 +3,11 @@
 There is no generator state: any rank can draw any number at any time, in any order, and a restart has
 nothing to restore. Bits come from Philox4x32-10 (Salmon et al. 2011), four words for the components 4q .. 4q + 3
 of one trajectory, and normals from the Box-Muller transform of two words each. Uniforms have 32 bits, so
-|normal| <= 6.66: the tail beyond has probability 2.8e-11.
+|normal| <= 6.77: the tail beyond has probability 1.3e-11.
 
-Logarithm, sine and cosine are polynomials with errors below 1e-12, a hundredth of the spacing of the uniforms;
-every contraction is an explicit `fma`, so that a number has the same bits in a vector lane and in a scalar
-remainder, whatever the width of the array that it is drawn in.
+Logarithm, sine and cosine are polynomials with errors below 1e-12, so that a normal is off by less than a hundredth
+of the step to the one of the next uniform. Every contraction is an explicit `fma`: a number has the same bits in
+a vector lane and in a scalar remainder, whatever the width of the array that it is drawn in, and on any processor.
 """
 
 from __future__ import annotations
