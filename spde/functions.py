@@ -28,8 +28,9 @@ _TWO52 = 4503599627370496.0
 _REDUCIBLE = 281474976710656.0  # 2**48: beyond, the multiple of pi is no longer known to a fraction
 _LARGEST_POWER = 64
 
-_PI = (3.141592653589793, 1.2246467991473532e-16, -2.9947698097183397e-33)
-_HALF_PI = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+# in parts that are all positive, so that -0.0 less zero times them stays -0.0
+_PI = (3.141592653589793, 1.224646799147353e-16, 2.165713347843828e-32)
+_HALF_PI = (1.5707963267948966, 6.123233995736765e-17, 1.082856673921914e-32)
 _LN2 = (0.6931471805599453, 2.3190468138462996e-17)
 
 # minimax polynomials, lowest power first
@@ -133,6 +134,17 @@ def from_bits(typingctx, bits):
 
 
 @intrinsic
+def _root(typingctx, x):
+    """The instruction; `math.sqrt` is the C library's function, which also sets errno."""
+
+    def generate(context, builder, signature, arguments):
+        function = builder.module.declare_intrinsic("llvm.sqrt", [ir.DoubleType()])
+        return builder.call(function, arguments)
+
+    return types.float64(types.float64), generate
+
+
+@intrinsic
 def inlined(typingctx):
     """First statement of a function that LLVM has to inline into its callers, however long it is."""
 
@@ -205,13 +217,20 @@ def _less(x, n, part):
 
 
 @njit(cache=True, error_model="numpy")
+def _sine(r, coefficients):
+    """Sine of a reduced argument; the sum would lose the sign of -0.0."""
+    inlined()
+    z = r * r
+    return math.copysign(fma(r * z, polynomial(z, coefficients), r), r)
+
+
+@njit(cache=True, error_model="numpy")
 def sin(x):
     """Sine, |x| < 2**48."""
     inlined()
     turned = fma(x, 1.0 / math.pi, _ROUND)
     r = _less(x, turned - _ROUND, _PI)
-    z = r * r
-    value = _flipped(fma(r * z, polynomial(z, _SIN_WIDE), r), bits_of(turned))
+    value = _flipped(_sine(r, _SIN_WIDE), bits_of(turned))
     return value if abs(x) < _REDUCIBLE else math.nan
 
 
@@ -221,8 +240,7 @@ def cos(x):
     inlined()
     turned = fma(x, 1.0 / math.pi, -0.5) + _ROUND
     r = _less(x, (turned - _ROUND) + 0.5, _PI)
-    z = r * r
-    value = _flipped(fma(r * z, polynomial(z, _SIN_WIDE), r), ~bits_of(turned))
+    value = _flipped(_sine(r, _SIN_WIDE), ~bits_of(turned))
     return value if abs(x) < _REDUCIBLE else math.nan
 
 
@@ -233,7 +251,7 @@ def tan(x):
     turned = fma(x, 2.0 / math.pi, _ROUND)
     r = _less(x, turned - _ROUND, _HALF_PI)
     z = r * r
-    sine = fma(r * z, polynomial(z, _SIN), r)
+    sine = _sine(r, _SIN)
     cosine = fma(z * z, polynomial(z, _COS), fma(-0.5, z, 1.0))
     odd = (bits_of(turned) & uint64(1)) == uint64(1)
     value = (-cosine if odd else sine) / (sine if odd else cosine)
@@ -323,7 +341,7 @@ def log(x):
 def sqrt(x):
     """Square root; nan below 0."""
     inlined()
-    return math.sqrt(x)
+    return _root(x)
 
 
 @njit(cache=True, error_model="numpy")
@@ -337,7 +355,7 @@ def absolute(x):
 def sign(x):
     """-1, 0 or 1: what the derivative of `abs` is written with."""
     inlined()
-    return math.copysign(1.0, x) if x != 0.0 else x
+    return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else x + 0.0)
 
 
 FUNCTIONS: dict[str, Callable] = {

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit, uint64
 
 from spde.errors import SpdeError
-from spde.functions import bits_of, fma, from_bits, inlined, polynomial, wide_vectors
+from spde.functions import bits_of, fma, from_bits, inlined, polynomial, sqrt, wide_vectors
 
 _MASK = np.uint64(0xFFFFFFFF)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -97,7 +97,7 @@ def _pair(first, second):
     bits = bits_of(uniform)
     exponent = from_bits(((bits >> _U6) & _EXPONENT) | _TWO6)
     m = from_bits((bits & _MANTISSA) | _ONE)
-    radius = math.sqrt(fma(exponent, -_TWO_LOG2, polynomial(m - 1.5, _LOG)))
+    radius = sqrt(fma(exponent, -_TWO_LOG2, polynomial(m - 1.5, _LOG)))
     v = fma(from_bits((second & _HALF_CIRCLE) | _TWO52), 2.0**-31, -2097152.5)
     signed = from_bits(bits_of(radius) ^ ((second << _U32) & _SIGN))
     z = v * v
