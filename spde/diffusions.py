@@ -80,7 +80,7 @@ class Diffusion(VectorSystem):
     def __init__(self, variables: Sequence[str], drift: Sequence, noise, interpretation: str = "ito"):
         self.variables = tuple(variables)
         self._kernels: dict[str, Callable] = {}
-        self._noise = _noise_matrix(noise, self.variables)
+        self._noise = noise_matrix(noise, self.variables)
         self._formulas = [_formula(b, self.variables) for b in drift]
         if len(self._formulas) != self.dimension:
             raise SpdeError(f"{len(self._formulas)} entries of the drift for {self.dimension} variables")
@@ -202,6 +202,8 @@ class Diffusion(VectorSystem):
         """
         if not self.elliptic:
             return None
+        if self.dimension == 1:
+            return True
         v, step = self._balance(), 1e-5
         x, d = self._probes, self.dimension
         with np.errstate(all="ignore"):
@@ -341,7 +343,7 @@ def _formula(entry, variables: Sequence[str]):
     return entry if hasattr(entry, "free_symbols") else Expression(entry, variables).symbolic()
 
 
-def _noise_matrix(noise, variables: Sequence[str]) -> list[list]:
+def noise_matrix(noise, variables: Sequence[str]) -> list[list]:
     """(d, k) rows of formulas from a scalar, d entries, or d rows of equal length."""
     import sympy
 
@@ -369,7 +371,10 @@ def langevin(variables: Sequence[str], potential: str, temperature: float) -> Di
     potential : V, an expression in them
     temperature : T > 0
     """
-    return Diffusion(variables, [-slope for slope in gradient(potential, variables)], np.sqrt(2 * temperature))
+    drift = [-slope for slope in gradient(potential, variables)]
+    system = Diffusion(variables, drift, float(np.sqrt(2 * temperature)))
+    system.reversible = True
+    return system
 
 
 def gradient(potential: str, variables: Sequence[str]) -> list:

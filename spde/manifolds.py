@@ -383,7 +383,9 @@ class ManifoldDiffusion(VectorSystem):
 
     def observe(self, expression: Expression, states: np.ndarray) -> np.ndarray:
         """Values (batch,) of an observable in the variables and angles."""
-        values = dict(zip(self.variables, states, strict=True)) | self.manifold.angles_of(states)
+        values = dict(zip(self.variables, states, strict=True))
+        if expression.names & set(self.manifold.angles):
+            values |= self.manifold.angles_of(states)
         return np.broadcast_to(expression(values, no_reduction), (states.shape[1],))
 
     def from_fields(self, values: np.ndarray) -> np.ndarray:
