@@ -317,12 +317,12 @@ def test_detailed_balance_is_found_and_its_absence_too():
         langevin(("x", "y"), FOUR_WELLS, 0.5),
         Diffusion(("x",), ["-x"], "1 + 0.5*cos(x)"),
         Diffusion(("x", "y"), ["-2*x - y", "-(x + 2*y)/2"], [1.0, np.sqrt(0.5)]),
-        # -M grad V + div M with M = diag(1 + x^2, 1), V = x^2 y^2 / 2 + y^2
-        Diffusion(("x", "y"), ["-(1 + x**2)*x*y**2 + 2*x", "-x**2*y - 2*y"], ["sqrt(2*(1 + x**2))", "sqrt(2)"]),
+        # -M grad V + div M with M = diag(1 + x^2 y^2, 1), V = (x^2 + y^2) / 2
+        Diffusion(("x", "y"), ["-(1 + x**2*y**2)*x + 2*x*y**2", "-y"], ["sqrt(2*(1 + x**2*y**2))", "sqrt(2)"]),
     ]
     not_reversible = [
         Diffusion(("x", "y"), ["-x - 2*y", "2*x - y"], 1.0),
-        Diffusion(("x", "y"), ["-(1 + x**2)*x*y**2", "-x**2*y - 2*y + x"], ["sqrt(2*(1 + x**2))", "sqrt(2)"]),
+        Diffusion(("x", "y"), ["-(1 + x**2*y**2)*x", "-y"], ["sqrt(2*(1 + x**2*y**2))", "sqrt(2)"]),
         UnderdampedLangevin(("q",), "q**4", 1.0, 1.0),
     ]
     assert [system.reversible for system in reversible] == [True] * 4
