@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kswgd_hpc.errors import ConfigurationError
 from spde.catalogue import CATALOGUE
+from spde.diffusions import momenta_of
 from spde.expressions import RESERVED
 from spde.schemes import SCHEMES
 
 _MAX_NODES = 100_000
+DIFFUSION_SCHEMES = ("heun", "platen", "baoab", "exact")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -127,33 +129,102 @@ class SpdeSystem(Section):
         return self
 
 
-class DiffusionSystem(Section):
-    """Langevin in a potential, or a general drift with constant noise."""
+class CircleManifold(Section):
+    """x^2 + y^2 = radius^2."""
 
-    kind: Literal["diffusion"]
-    variables: Annotated[list[Name], Field(min_length=1, max_length=64)]
-    potential: Text | None = None
-    temperature: Positive | None = None
-    drift: list[Formula] | None = None
-    diffusion: Finite | list[Finite] | list[list[Finite]] | None = None
+    kind: Literal["circle"]
+    radius: Positive = 1.0
+
+
+class SphereManifold(Section):
+    """x^2 + y^2 + z^2 = radius^2."""
+
+    kind: Literal["sphere"]
+    radius: Positive = 1.0
+
+
+class TorusManifold(Section):
+    """Torus of revolution: a tube of radius r around a circle of radius R."""
+
+    kind: Literal["torus"]
+    R: Positive
+    r: Positive
 
     @model_validator(mode="after")
-    def _potential_or_drift(self):
-        names = self.variables
+    def _has_a_hole(self):
+        if self.r >= self.R:
+            raise ValueError(f"a torus of revolution needs R > r, got R = {self.R:g}, r = {self.r:g}")
+        return self
+
+
+class DiffusionSystem(Section):
+    """Langevin in a potential, with inertia where it has friction; a general drift and noise; or a manifold."""
+
+    kind: Literal["diffusion"]
+    variables: Annotated[list[Name], Field(min_length=1, max_length=64)] | None = None
+    potential: Text | None = None
+    temperature: Positive | None = None
+    friction: Positive | None = None
+    mass: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    drift: list[Formula] | None = None
+    diffusion: Formula | list[Formula] | list[list[Formula]] | None = None
+    interpretation: Literal["ito", "stratonovich"] | None = None
+    manifold: Annotated[CircleManifold | SphereManifold | TorusManifold, Field(discriminator="kind")] | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self):
+        given = {key for key in type(self).model_fields if getattr(self, key) is not None} - {"kind"}
+        if self.manifold is not None:
+            self._check_manifold(given - {"manifold"})
+            return self
+        if self.variables is None:
+            raise ValueError("'variables' is required, or 'manifold'")
+        names = self.components
         if len(set(names)) < len(names):
-            raise ValueError("'variables' repeats a name")
+            raise ValueError("'variables' repeats a name, or takes that of a momentum")
         reserved = sorted(set(RESERVED) & set(names))
         if reserved:
             raise ValueError(f"variable {reserved[0]!r} has the name of a function or constant")
         if (self.potential is None) == (self.drift is None):
-            raise ValueError("give either 'potential' with 'temperature', or 'drift' with 'diffusion'")
-        if self.potential is not None and (self.temperature is None or self.diffusion is not None):
-            raise ValueError("'potential' needs 'temperature' and no 'diffusion'")
-        if self.drift is not None and (self.diffusion is None or self.temperature is not None):
-            raise ValueError("'drift' needs 'diffusion' and no 'temperature'")
+            raise ValueError("give either 'potential' with 'temperature', or 'drift' with 'diffusion', or 'manifold'")
+        self._check_keys(given)
         if self.drift is not None and len(self.drift) != len(names):
             raise ValueError(f"'drift' has {len(self.drift)} entries for {len(names)} variables")
+        if isinstance(self.mass, list) and len(self.mass) not in (1, len(self.variables)):
+            raise ValueError(f"'mass' has {len(self.mass)} entries for {len(self.variables)} variables")
         return self
+
+    @staticmethod
+    def _check_manifold(given: set[str]) -> None:
+        wrong = sorted(given - {"potential", "temperature"})
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]!r} has no place beside 'manifold', which takes 'potential' with 'temperature' at most"
+            )
+        if len(given) == 1:
+            raise ValueError("on a manifold give both 'potential' and 'temperature', or neither: Brownian motion")
+
+    @staticmethod
+    def _check_keys(given: set[str]) -> None:
+        """That the keys beside `potential` or `drift` are those that belong to it."""
+        if "potential" in given:
+            if "temperature" not in given or "diffusion" in given or "interpretation" in given:
+                raise ValueError("'potential' needs 'temperature' and no 'diffusion' or 'interpretation'")
+            if "mass" in given and "friction" not in given:
+                raise ValueError("'mass' needs 'friction': without inertia a mass has no meaning")
+            return
+        if "diffusion" not in given or "temperature" in given:
+            raise ValueError("'drift' needs 'diffusion' and no 'temperature'")
+        if {"friction", "mass"} & given:
+            raise ValueError("'friction' and 'mass' belong to 'potential': a 'drift' says all of the dynamics")
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the components of a state: positions and momenta, or coordinates around a manifold."""
+        if self.manifold is not None:
+            return ("x", "y") if self.manifold.kind == "circle" else ("x", "y", "z")
+        names = tuple(self.variables)
+        return names if self.friction is None else (*names, *momenta_of(names))
 
 
 class DataSystem(Section):
@@ -212,7 +283,7 @@ class Ensemble(Section):
 
     trajectories: Count | None = None
     initial: Initial | None = None
-    scheme: Literal[("auto", *SCHEMES, "heun")] = "auto"
+    scheme: Literal[("auto", *SCHEMES, *DIFFUSION_SCHEMES)] = "auto"
     time_step: Positive | None = None
     burn_in: NonNegative = 0.0
     duration: Positive | None = None

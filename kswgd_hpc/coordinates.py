@@ -40,11 +40,14 @@ class Coordinates:
         """(n, c) drift of z of a drift (d, n) of the state."""
         return project(self.matrix, drift) / self.scale
 
+    def slope(self, gradients: np.ndarray) -> np.ndarray:
+        """(n, d) gradient in state space of gradients (n, c) in z."""
+        slope = gradients / self.scale
+        return slope if self.matrix is None else slope @ self.matrix
+
     def lift(self, gradients: np.ndarray, mobility: np.ndarray) -> np.ndarray:
         """M times the gradient in state space, (n, d), of gradients (n, c) in z; mobility (d,) or (d, d)."""
-        slope = gradients / self.scale
-        if self.matrix is not None:
-            slope = slope @ self.matrix
+        slope = self.slope(gradients)
         return slope * mobility if mobility.ndim == 1 else slope @ mobility
 
     def mobility(self, mobility: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.spectrum import Space, Spectrum, reduce_sums, solve
 from kswgd_hpc.stationary import StationaryMeans, correct
 from kswgd_hpc.storage import Rows
+from spde.mobility import MobilityField
 from spde.stepping import Noise
 
 _JUDGED = 4096  # states kept to judge by where there are no particles
@@ -45,6 +46,8 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
     """
     progress = Progress(comm)
     progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
+    if plan.system is not None:
+        progress.say("time stepping: {} ({})".format(*plan.system.choose_scheme(config.ensemble.scheme)))
     if config.output.checkpoint is not None:
         progress.say("output.checkpoint has no effect in this version: the run starts from the beginning")
     # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share
@@ -263,13 +266,20 @@ def _transport(
 def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
     """Transported states (n, d) of this rank, and the history. Collective."""
     coordinates = spectrum.coordinates
+    fixed = None if spec.step_size == "auto" else spec.step_size
+    if isinstance(plan.mobility, MobilityField):
+        flow = transport.LocalFlow(comm, spectrum, plan.mobility, mine, spec.particles)
+        try:
+            moved, _, history = transport.transport(flow, initial, spec.steps, fixed, progress=lambda *_: stage(1))
+        finally:
+            flow.close()
+        return moved, history
     xp = plan.device if isinstance(spectrum.dictionary, GaussianDictionary) else np
     moved = _on_device(spectrum, xp)
     flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
     try:
         z = xp.asarray(by_block(mine, coordinates.of_rows, initial))
-        fixed = None if spec.step_size == "auto" else spec.step_size
-        impulse, history = transport.transport(flow, z, spec.steps, fixed, progress=lambda *_: stage(1))
+        _, impulse, history = transport.transport(flow, z, spec.steps, fixed, progress=lambda *_: stage(1))
     finally:
         flow.close()
     move = by_block(mine, lambda rows: coordinates.lift(rows, plan.mobility), backend.to_host(impulse))

@@ -19,7 +19,10 @@ from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
 from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.galerkin import MATRICES, Assembler
+from kswgd_hpc.mobility import average_mobility, mobility_of
 from kswgd_hpc.parallel import from_root
+from spde.diffusions import VectorSystem
+from spde.mobility import MobilityField
 
 _LARGEST_DICTIONARY = 100_000
 
@@ -29,13 +32,14 @@ class Plan:
     """Everything that the configuration names, made executable and checked before any work.
 
     system : None for recorded data; ensemble : the source of records; cases : Feynman-Kac comparisons
-    matrix : (c, d) linear map to raw coordinates, None for the identity; mobility : (d,) or (d, d), None if unknown
+    matrix : (c, d) linear map to raw coordinates, None for the identity
+    mobility : (d,) or (d, d), a field where it depends on the state, None if unknown
     """
 
     system: Any
     ensemble: SimulatedEnsemble | RecordedEnsemble
     matrix: np.ndarray | None
-    mobility: np.ndarray | None
+    mobility: np.ndarray | MobilityField | None
     cases: list[feynman_kac.Case]
     particles: Callable | None
     device: Any
@@ -57,6 +61,7 @@ def prepare(comm: MPI.Comm, config: Config) -> Plan:
 def build(config: Config) -> Plan:
     """The plan of a configuration, in this process alone. Raises KswgdError."""
     system = systems.build(config)
+    _check_dynamics(config, system)
     cases = _cases(config, system)
     ensemble = _recorded(config) if system is None else _simulated(config, system, cases)
     d = ensemble.dimension
@@ -65,11 +70,13 @@ def build(config: Config) -> Plan:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
     matrix = _coordinate_matrix(config, system, d)
     _check_modes(config, d if matrix is None else len(matrix))
+    mobility = _mobility(config, system, d)
+    _check_device(config, mobility)
     return Plan(
         system,
         ensemble,
         matrix,
-        _mobility(config, system, d),
+        mobility,
         cases,
         particles,
         backend.select(config.compute.device),
@@ -135,7 +142,33 @@ def _check_modes(config: Config, coordinates: int) -> None:
         raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
 
 
-def _mobility(config: Config, system, dimension: int) -> np.ndarray | None:
+def _check_dynamics(config: Config, system) -> None:
+    """That what is asked of a diffusion can be had: detailed balance, noise in every direction."""
+    if config.koopman is None or not isinstance(system, VectorSystem):
+        return
+    estimator = config.koopman.estimator
+    if estimator == "reversible" and system.reversible is False:
+        also = ", or dirichlet for the rates of its symmetric part" if system.elliptic else ""
+        raise ConfigurationError(
+            f"koopman.estimator: reversible needs detailed balance, which this system does not have; use edmd{also}"
+        )
+    if system.elliptic:
+        return
+    reason = "needs noise in every direction, and the noise of this system is degenerate"
+    if estimator == "dirichlet":
+        raise ConfigurationError(f"koopman.estimator: dirichlet {reason}; use edmd")
+    if config.kswgd is not None:
+        raise ConfigurationError(f"kswgd: transport {reason}; leave this section out")
+
+
+def _check_device(config: Config, mobility) -> None:
+    if isinstance(mobility, MobilityField) and config.kswgd is not None and config.compute.device == "cuda":
+        raise ConfigurationError(
+            "compute.device: cuda cannot move particles whose noise depends on the state or the manifold; use auto"
+        )
+
+
+def _mobility(config: Config, system, dimension: int) -> np.ndarray | MobilityField | None:
     if system is not None:
         return system.mobility
     if config.system.mobility is not None:
@@ -183,7 +216,7 @@ def assembler_for(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
         dictionary,
         plan.ensemble.pairing,
         names,
-        coordinates.mobility(plan.mobility),
+        mobility_of(coordinates, plan.mobility),
         plan.system.drift if plan.system is not None else None,
         {case.name: case.observable for case in plan.cases},
         () if estimator == "dirichlet" else tuple(with_killing),
@@ -192,11 +225,11 @@ def assembler_for(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
 
 
 def _coordinates(config: Config, plan: Plan, pilot: np.ndarray) -> Coordinates:
-    if config.koopman.dictionary.kind == "polynomial":
+    # without noise along some direction the diffusion has no metric of its own
+    degenerate = isinstance(plan.system, VectorSystem) and not plan.system.elliptic
+    if config.koopman.dictionary.kind == "polynomial" or degenerate:
         return whitened(plan.matrix, pilot)
-    c = pilot.shape[1]
-    unscaled = Coordinates(plan.matrix, np.zeros(c), np.ones(c))
-    return intrinsic(plan.matrix, pilot, unscaled.mobility(plan.mobility))
+    return intrinsic(plan.matrix, pilot, average_mobility(plan.matrix, plan.mobility, pilot))
 
 
 def _dictionary(config: Config, z: np.ndarray) -> Dictionary:

@@ -12,15 +12,16 @@ from kswgd_hpc import storage
 from kswgd_hpc.config import Config, DiffusionSystem, SpdeSystem
 from kswgd_hpc.errors import ConfigurationError
 from spde.catalogue import named_equation
-from spde.diffusions import Diffusion, langevin
+from spde.diffusions import Diffusion, UnderdampedLangevin, VectorSystem, langevin, noise_matrix
 from spde.domain import Domain
 from spde.equations import Field, SemilinearEquation
 from spde.errors import SpdeError
 from spde.expressions import Expression
+from spde.manifolds import Circle, ManifoldDiffusion, Sphere, Torus
 from spde.noise import Covariance
 from spde.random import normals, uniforms
 
-System = SemilinearEquation | Diffusion
+System = SemilinearEquation | VectorSystem
 _TERM = re.compile(r"(parameters|diffusivity|hyperdiffusivity|reaction|potential|flux|domain|noise)[.a-z_]*: ")
 
 
@@ -89,18 +90,26 @@ def _term() -> Iterator[None]:
         raise ConfigurationError(f"system.{error}" if found else f"system: {error}") from error
 
 
-def _diffusion(spec: DiffusionSystem) -> Diffusion:
+def _diffusion(spec: DiffusionSystem) -> VectorSystem:
+    if spec.manifold is not None:
+        with key("system.potential"):
+            return ManifoldDiffusion(_manifold(spec.manifold), spec.potential, spec.temperature or 1.0)
     if spec.potential is not None:
         with key("system.potential"):
-            return langevin(spec.variables, spec.potential, spec.temperature)
-    d = len(spec.variables)
-    noise = np.asarray(spec.diffusion, dtype=object)
-    shapes = {0: (), 1: (d,), 2: (d, d)}
-    if noise.ndim > 2 or noise.shape != shapes[noise.ndim]:
-        raise ConfigurationError(f"system.diffusion: expected a number, {d} numbers or a {d} x {d} matrix")
-    noise = noise.astype(float)
+            if spec.friction is None:
+                return langevin(spec.variables, spec.potential, spec.temperature)
+            mass = 1.0 if spec.mass is None else spec.mass
+            return UnderdampedLangevin(spec.variables, spec.potential, spec.temperature, spec.friction, mass)
+    with key("system.diffusion"):
+        noise = noise_matrix(spec.diffusion, spec.variables)
     with key("system.drift"):
-        return Diffusion(spec.variables, spec.drift, noise if noise.ndim == 2 else noise * np.eye(d))
+        return Diffusion(spec.variables, spec.drift, noise, spec.interpretation or "ito")
+
+
+def _manifold(spec) -> Circle | Sphere | Torus:
+    if spec.kind == "torus":
+        return Torus(spec.R, spec.r)
+    return {"circle": Circle, "sphere": Sphere}[spec.kind](spec.radius)
 
 
 def initial_states(system: System | None, dimension: int, spec, path: str) -> Callable[..., np.ndarray]:
@@ -150,6 +159,8 @@ def initial_states(system: System | None, dimension: int, spec, path: str) -> Ca
         column = _expression_column(system, spec.value, rows, path)
         return lambda seed, stream, start, stop: lift(np.repeat(column, stop - start, axis=1))
     states = storage.read_states(spec.path, spec.dataset, dimension, path)
+    if isinstance(system, VectorSystem):
+        states = np.ascontiguousarray(lift(states.T)).T
     return lambda seed, stream, start, stop: states[np.arange(start, stop) % len(states)].T.copy()
 
 
@@ -174,7 +185,8 @@ def _expression_column(system: System | None, formulas, rows: int, path: str) ->
 def observable(system: System, text: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
     """Observable (d, batch) -> (batch,) from an expression, tried once on a state."""
     with key(path):
-        expression = Expression(text, system.variables, reductions=True)
+        names = system.observed if isinstance(system, VectorSystem) else system.variables
+        expression = Expression(text, names, reductions=True)
         system.observe(expression, np.zeros((system.dimension, 2)))
 
     def evaluate(states: np.ndarray) -> np.ndarray:

@@ -14,9 +14,11 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.backend import array_module, to_host
+from kswgd_hpc.coordinates import Coordinates, project
 from kswgd_hpc.errors import TransportError
 from kswgd_hpc.parallel import Block, cut, quantum_exponent, to_fixed
 from kswgd_hpc.spectrum import Spectrum
+from spde.mobility import MobilityField
 
 _BLOCK = 128
 _MAX_BLOCKS = 256
@@ -127,9 +129,61 @@ class Flow:
         """(n, c) move of z for an integral of grad kappa over time: -K impulse."""
         return self._join([-(impulse[part] @ self._mobility) for part in self._slices], impulse)
 
+    def arrive(self, z, move):
+        """Where the particles at z are after a move."""
+        return z + move
+
+    def largest(self, move) -> float:
+        """Longest of the moves in scaled coordinates, of this rank's particles."""
+        return _largest(move)
+
     def _join(self, parts: list, like):
         """Rows of all blocks of this rank; matrix products are taken block by block, for the sake of fixed bits."""
         return array_module(like).concatenate(parts) if parts else like[:0]
+
+
+class LocalFlow(Flow):
+    """The same flow where the mobility depends on the state: it moves states, rows x (n, d), not coordinates.
+
+    M(x) stands in the velocity, not in front of an integral of gradients: `gradient` gives M grad kappa in state space.
+    After each move states return to where the system can be, such as a manifold.
+
+    Parameters
+    ----------
+    field : mobility of the states; the others as for Flow
+    """
+
+    def __init__(self, comm: MPI.Comm, spectrum: Spectrum, field: MobilityField, blocks: list[Block], particles: int):
+        super().__init__(comm, spectrum, 0.0, blocks, particles)
+        self._coordinates: Coordinates = spectrum.coordinates
+        self._field = field
+
+    def values(self, x) -> list:
+        """Features of each block."""
+        return [self._dictionary.values(self._coordinates.of_rows(x[part])) for part in self._slices]
+
+    def gradient(self, x, values: list, means: np.ndarray):
+        """(n, d) M(x) grad kappa."""
+        weights = self._modes @ (means / self.rates)
+        parts = []
+        for part, psi in zip(self._slices, values, strict=True):
+            slope = self._dictionary.gradient(self._coordinates.of_rows(x[part]), weights, psi)
+            states = np.ascontiguousarray(x[part].T)
+            parts.append(self._field.apply(states, self._coordinates.slope(slope)))
+        return self._join(parts, x)
+
+    def displacement(self, impulse):
+        """(n, d) move of x for an integral of M grad kappa over time."""
+        return -impulse
+
+    def arrive(self, x, move):
+        """Where the particles at x are after a move: on the manifold."""
+        return np.ascontiguousarray(self._field.retract(np.ascontiguousarray((x + move).T)).T)
+
+    def largest(self, move) -> float:
+        """Longest of the moves in scaled coordinates, of this rank's particles."""
+        moves = [project(self._coordinates.matrix, move[part].T) / self._coordinates.scale for part in self._slices]
+        return max(map(_largest, moves), default=0.0)
 
 
 def _sum_and_maximum(incoming, outgoing, _datatype) -> None:
@@ -164,7 +218,7 @@ def transport(
     Parameters
     ----------
     flow : velocity field
-    z : (n, c) scaled coordinates of this rank's particles
+    z : (n, c) scaled coordinates of this rank's particles; for a LocalFlow their states (n, d)
     steps : at most this many accepted steps
     step_size : fixed h in flow time, or None for an automatic one
     displacement_limit : largest move in one step, in standard deviations of the ensemble
@@ -172,7 +226,8 @@ def transport(
 
     Returns
     -------
-    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse
+    z : where the particles end
+    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse for constant M
     history : History
 
     Raises
@@ -184,7 +239,7 @@ def transport(
     means, _ = flow.means(values, 0.0)
     gradient = flow.gradient(z, values, means)
     # the first step is limited by the velocity at the start: the only extra reduction there is
-    speed = flow.comm.allreduce(_largest(flow.displacement(gradient)), op=MPI.MAX)
+    speed = flow.comm.allreduce(flow.largest(flow.displacement(gradient)), op=MPI.MAX)
     h = min(0.05, displacement_limit / max(speed, 1e-300)) if automatic else step_size
     impulse, previous, previous_h = z * 0, None, 0.0
     time, record = 0.0, [(0.0, means, 0.0, 0.0)]
@@ -193,9 +248,9 @@ def transport(
     while len(record) <= steps and flow.excess(means) > len(flow.rates):
         effective = gradient if previous is None else gradient + (gradient - previous) * (h / (2 * previous_h))
         move = flow.displacement(effective) * h
-        trial = z + move
+        trial = flow.arrive(z, move)
         values = flow.values(trial)
-        new_means, moved = flow.means(values, _largest(move))
+        new_means, moved = flow.means(values, flow.largest(move))
         new_energy = _energy(new_means, flow.rates)
         if not np.isfinite(new_energy + moved):
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")
@@ -215,7 +270,7 @@ def transport(
         gradient = flow.gradient(z, values, means)
         if automatic:
             h = min(_LARGEST_STEP, 1.25 * h, h * displacement_limit / max(moved, 1e-300))
-    return impulse, _history(record, flow.excess(means) <= target)
+    return z, impulse, _history(record, flow.excess(means) <= target)
 
 
 def _energy(means: np.ndarray, rates: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from spde.forces import Force
 from spde.formulas import Law, wick
 from spde.mobility import ModeMobility
 from spde.noise import Covariance
-from spde.schemes import choose
+from spde.schemes import choose, stepper
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,13 @@ class SemilinearEquation:
             rate += self.force(modes)
         return self.from_modes(rate)
 
+    def choose_scheme(self, scheme: str = "auto") -> tuple[str, str]:
+        """Name of the scheme that a name in the configuration stands for, and why."""
+        return choose(self, scheme)
+
     def stepper(self, time_step: float, scheme: str = "auto"):
         """Time stepper, see `spde.schemes`; `auto` picks by equation, and the stepper's `reason` says why."""
-        return choose(self, time_step, scheme)
+        return stepper(self, time_step, scheme)
 
     def to_modes(self, states: np.ndarray) -> np.ndarray:
         """Laplacian coefficients (d, batch) of states."""

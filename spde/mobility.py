@@ -1,10 +1,85 @@
-"""Mobility of noise that is diagonal in Laplacian modes while states are values on the grid."""
+"""Mobilities that are no array: of noise that depends on the state, and of noise that is diagonal in Laplacian modes.
+
+One that depends on the state is M(x) = sum over directions of f_a(x) f_a(x)^T. The factors f_a = s_a / sqrt(2), s_a the
+columns of the noise matrix, are kept instead of the matrices M(x): the Dirichlet form of p functions at n states is
+then k products of (n, p) arrays, and no (n, d, d) array is held.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+
+class MobilityField:
+    """M(x) from its directions.
+
+    Parameters
+    ----------
+    directions : function of states (d, n) -> (k, n, d) array of f_1 ... f_k, units state / sqrt(time)
+    """
+
+    def __init__(self, directions: Callable[[np.ndarray], np.ndarray]):
+        self.directions = directions
+
+    def apply(self, states: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """(n, d) M(x) slope at states (d, n), of slopes (n, d)."""
+        directions = self.directions(states)
+        return np.einsum("knd,kn->nd", directions, np.einsum("knd,nd->kn", directions, slopes))
+
+    def seen_by(self, matrix: np.ndarray | None, states: np.ndarray) -> np.ndarray:
+        """(k, n, c) directions of the coordinates J x at states (d, n), J (c, d) or None; at most c of them for a J."""
+        directions = self.directions(states)
+        if matrix is None:
+            return directions
+        directions = directions @ matrix.T
+        if len(directions) <= len(matrix):
+            return directions
+        return _roots(np.einsum("knc,kne->nce", directions, directions))
+
+    def average(self, matrix: np.ndarray | None, states: np.ndarray) -> np.ndarray:
+        """(c, c) mobility of the coordinates J x, averaged over states (d, n)."""
+        directions = self.seen_by(matrix, states)
+        return np.einsum("knc,kne->ce", directions, directions) / states.shape[1]
+
+    def retract(self, states: np.ndarray) -> np.ndarray:
+        """The nearest states (d, n) that the system can be in: all of R^d here."""
+        return states
+
+
+class DiagonalField(MobilityField):
+    """M(x) diagonal: each component has a noise of its own.
+
+    Parameters
+    ----------
+    diagonal : function of states (d, n) -> (n, d) array of M_11 ... M_dd, units state**2 / time
+    """
+
+    def __init__(self, diagonal: Callable[[np.ndarray], np.ndarray]):
+        super().__init__(self._axes)
+        self.diagonal = diagonal
+
+    def _axes(self, states: np.ndarray) -> np.ndarray:
+        return np.eye(len(states))[:, None, :] * np.sqrt(self.diagonal(states))
+
+    def apply(self, states: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """(n, d) M(x) slope at states (d, n), of slopes (n, d)."""
+        return self.diagonal(states) * slopes
+
+    def seen_by(self, matrix: np.ndarray | None, states: np.ndarray) -> np.ndarray:
+        """(k, n, c) directions of the coordinates J x at states (d, n): d noises, but no (d, n, d) array for few c."""
+        if matrix is None:
+            return self.directions(states)
+        products = (matrix[:, None, :] * matrix[None, :, :]).reshape(-1, matrix.shape[1])
+        return _roots((self.diagonal(states) @ products.T).reshape(-1, len(matrix), len(matrix)))
+
+
+def _roots(matrices: np.ndarray) -> np.ndarray:
+    """(c, n, c) directions f_a with sum f_a f_a^T the given positive semi-definite (n, c, c) matrices."""
+    values, vectors = np.linalg.eigh(matrices)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -21,11 +96,10 @@ class ModeMobility:
     system: object
 
     ndim = 2
+    __array_ufunc__ = None  # NumPy leaves rows @ mobility to __rmatmul__
 
     def __rmatmul__(self, rows: np.ndarray) -> np.ndarray:
         """(n, d) rows times M: gradients to velocities."""
         # <g, M g'> is a plain sum over points, the modes are orthonormal with weight `cell`
         modes = self.system.to_modes(np.ascontiguousarray(rows.T)) * self.variances[:, None]
         return np.ascontiguousarray(self.system.from_modes(modes).T) / self.system.domain.cell
-
-    __array_ufunc__ = None  # NumPy leaves rows @ mobility to __rmatmul__

@@ -84,6 +84,9 @@ class Stepper:
     reason : why this scheme, one line
     """
 
+    # what may be wrong when a trajectory is no longer finite
+    remedy = "too large for this system, or the system has no bounded solution"
+
     def __init__(self, time_step: float, scheme: str, reason: str = ""):
         self.time_step = time_step
         self.scheme = scheme
@@ -139,5 +142,5 @@ class Stepper:
         bad = int(np.flatnonzero(~np.isfinite(states).all(axis=0))[0])
         raise BlowUpError(
             f"trajectory {first + bad} is no longer finite at time {step * self.time_step:g}: "
-            f"the time step {self.time_step:g} is too large for this system, or the system has no bounded solution"
+            f"the time step {self.time_step:g} is {self.remedy}"
         )

@@ -85,10 +85,20 @@ def _spde_rows(system: SpdeSystem) -> list[tuple[str, str]]:
 
 
 def _diffusion_rows(system: DiffusionSystem) -> list[tuple[str, str]]:
+    rows = []
+    if system.manifold is not None:
+        shape = system.manifold.model_dump(exclude={"kind"})
+        rows.append(("manifold", ", ".join([system.manifold.kind, *(f"{k} = {v:g}" for k, v in shape.items())])))
+    if system.drift is not None:
+        drift = [f"d{name}/dt: {text}" for name, text in zip(system.variables, system.drift)]
+        noise = f"{system.diffusion}{', Stratonovich' * (system.interpretation == 'stratonovich')}"
+        return [("drift", "\n".join(drift)), ("diffusion", noise)]
     if system.potential is not None:
-        return [("potential", system.potential), ("temperature", f"{system.temperature:g}")]
-    drift = [f"d{name}/dt: {text}" for name, text in zip(system.variables, system.drift)]
-    return [("drift", "\n".join(drift)), ("diffusion", str(system.diffusion))]
+        rows += [("potential", system.potential), ("temperature", f"{system.temperature:g}")]
+    if system.friction is not None:
+        mass = 1.0 if system.mass is None else system.mass
+        rows += [("friction", f"{system.friction:g}"), ("mass", str(mass))]
+    return rows
 
 
 def _ensemble_rows(config: Config) -> list[tuple[str, str]]:

@@ -78,7 +78,7 @@ class Run:
         """Name of a component of the state."""
         spec = self.config.system if self.config is not None else None
         if isinstance(spec, configuration.DiffusionSystem):
-            return spec.variables[index]
+            return spec.components[index]
         return f"component {index + 1}"
 
     def fields(self, states: np.ndarray) -> np.ndarray:

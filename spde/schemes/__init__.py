@@ -35,33 +35,39 @@ def automatic(equation) -> tuple[str, str]:
     return "exponential_heun", "additive noise: linear part and its noise exact, weak order 2"
 
 
-def choose(equation, time_step: float, scheme: str = "auto") -> Stepper:
-    """Stepper of an equation.
+def choose(equation, scheme: str = "auto") -> tuple[str, str]:
+    """Name of the scheme for an equation that a name stands for, and why.
 
     Parameters
     ----------
     equation : `SemilinearEquation`
-    time_step : h
     scheme : a name of `SCHEMES`, or auto
 
     Raises
     ------
     SpdeError : an unknown scheme, or one that does not fit the equation
     """
-    name, reason = automatic(equation) if scheme == "auto" else (scheme, "as asked for")
-    if name not in SCHEMES:
-        raise SpdeError(f"scheme {name!r} is not one of {', '.join(SCHEMES)}")
+    if scheme == "auto":
+        return automatic(equation)
+    if scheme not in SCHEMES:
+        raise SpdeError(f"scheme {scheme!r} is not one of {', '.join(SCHEMES)}")
     known = multiplicative.SCHEMES if equation.is_multiplicative else (*ADDITIVE, *splitting.SCHEMES)
-    if name not in known:
+    if scheme not in known:
         noise = "multiplicative" if equation.is_multiplicative else "additive"
-        raise SpdeError(f"scheme {name!r} is not for {noise} noise: use auto or one of {', '.join(known)}")
+        raise SpdeError(f"scheme {scheme!r} is not for {noise} noise: use auto or one of {', '.join(known)}")
+    if scheme in splitting.SCHEMES and equation.is_linear:
+        return "exponential_euler", f"a linear equation has nothing to split off, so {scheme} is exact"
+    return scheme, "as asked"
+
+
+def stepper(equation, time_step: float, scheme: str = "auto") -> Stepper:
+    """Stepper of an equation; see `choose`."""
+    name, reason = choose(equation, scheme)
     if is_local(equation, name):
         return GridStepper(equation, time_step, name, reason)
     if equation.is_multiplicative:
         return MultiplicativeStepper(equation, time_step, name, reason)
-    if name in splitting.SCHEMES and not equation.is_linear:
-        return SplittingStepper(equation, time_step, name, reason)
     if name in splitting.SCHEMES:
-        name = "exponential_euler"  # nothing is left to split off
+        return SplittingStepper(equation, time_step, name, reason)
     coefficients = ADDITIVE[name](equation.rates, equation.scales, time_step)
     return ModeStepper(equation, coefficients, time_step, name, reason)
