@@ -31,8 +31,8 @@ def expectation(stepper, function, points: np.ndarray, rule: tuple) -> np.ndarra
     """(P, ...) of E[function(X')] after one step from points (d, P); function maps (d, n) to (n, ...)."""
     nodes, weights = rule
     states = np.ascontiguousarray(np.repeat(points, len(weights), axis=1))
-    stepper._step(states, np.ascontiguousarray(np.tile(nodes, points.shape[1])))
-    values = function(states)
+    given = replace(NOISE, table=np.ascontiguousarray(np.tile(nodes, points.shape[1]))[None])
+    values = function(stepper.advance(states, given, 0, 1))
     return np.einsum("q,pq...->p...", weights, values.reshape(points.shape[1], len(weights), *values.shape[1:]))
 
 
