@@ -22,7 +22,7 @@ from types import ModuleType
 
 _HEADER = """from math import atan
 from numba import cfunc, float64, int64, njit, void
-from spde.functions import FUNCTIONS, wide_vectors
+from spde.functions import FUNCTIONS, rsqrt, sign, wide_vectors
 SIGNATURE = void(float64[:, :, ::1], float64[:, ::1], float64[::1], int64[:, :, ::1], float64[:, :, ::1])
 abs_, sqrt, exp, log = FUNCTIONS["abs"], FUNCTIONS["sqrt"], FUNCTIONS["exp"], FUNCTIONS["log"]
 sin, cos, tan = FUNCTIONS["sin"], FUNCTIONS["cos"], FUNCTIONS["tan"]
@@ -73,6 +73,9 @@ def _printer():
         def _print_Abs(self, expr):
             return f"abs_({self._print(expr.args[0])})"
 
+        def _print_sign(self, expr):
+            return f"sign({self._print(expr.args[0])})"
+
         def _print_Rational(self, expr):
             return f"({expr.p}.0/{expr.q}.0)"
 
@@ -82,7 +85,7 @@ def _printer():
         def _print_NumberSymbol(self, expr):
             return repr(float(expr))
 
-    return Printer({"fully_qualified_modules": False})
+    return Printer({"fully_qualified_modules": False, "user_functions": {"rsqrt": "rsqrt"}})
 
 
 def _power(base: str, exponent: int) -> str:

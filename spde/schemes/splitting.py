@@ -133,7 +133,8 @@ def _cubic_flow(a: float, b: float, u, time: float):
         return None
     growth = np.exp(a * time)
     spread = -b * (np.expm1(2 * a * time) / a if a != 0 else 2 * time)
-    return u * sympy.Float(growth) / sympy.sqrt(1 + sympy.Float(spread) * u**2)
+    # the root of a number above one, for which there is a faster function than 1 / sqrt
+    return u * sympy.Float(growth) * sympy.Function("rsqrt")(1 + sympy.Float(spread) * u**2)
 
 
 def _quadratic_flow(coefficients: Sequence[float], u, time: float):

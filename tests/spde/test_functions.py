@@ -11,7 +11,7 @@ from numba import njit
 from numba.core.errors import TypingError
 
 from spde.expressions import RESERVED
-from spde.functions import FUNCTIONS, fma, power, wide_vectors
+from spde.functions import FUNCTIONS, fma, power, rsqrt, wide_vectors
 
 EXACT = {
     "abs": mpmath.fabs,
@@ -158,3 +158,10 @@ def test_wide_vectors_is_said_of_the_one_function():
     assert out.tolist() == [0.0, 2.0, 4.0]
     (code,) = kernel.inspect_llvm().values()
     assert '"prefer-vector-width"="512"' in code
+
+
+def test_reciprocal_square_root_is_good_to_two_units_in_the_last_place():
+    x = np.exp(np.random.default_rng(3).uniform(-600, 600, 20_000))
+    exact = 1 / np.sqrt(x.astype(np.longdouble))
+    errors = np.abs((np.array([rsqrt(value) for value in x]) - exact) / np.spacing(exact.astype(float)))
+    assert errors.max() < 3
