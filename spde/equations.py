@@ -14,10 +14,10 @@ import numpy as np
 
 from spde.domain import Domain
 from spde.errors import SpdeError
-from spde.expressions import Expression
+from spde.expressions import Expression, symbols
 from spde.forces import Force
 from spde.formulas import Law, wick
-from spde.mobility import ModeMobility
+from spde.mobility import ModeMobility, MultipliedField
 from spde.noise import Covariance
 from spde.schemes import choose, stepper
 
@@ -132,23 +132,29 @@ class SemilinearEquation:
         return Force(self.domain, self.laws, self.names) if terms else None
 
     @cached_property
-    def mobility(self) -> np.ndarray | ModeMobility:
+    def mobility(self) -> np.ndarray | ModeMobility | MultipliedField:
         """M = s s^T / 2: (d,) where it is diagonal, else an operator; sigma^2 / (2 cell) on a grid with white noise.
 
-        Raises
-        ------
-        SpdeError : the noise is multiplicative, so that M depends on the state
+        It depends on the state where the noise is multiplicative.
         """
         if self.is_multiplicative:
-            raise SpdeError(
-                "the mobility of multiplicative noise depends on the state; only constant ones are known here"
-            )
+            return MultipliedField(self)
         variances = self.scales**2 / 2
         if not self.domain.is_grid:
             return variances
-        if np.ptp(variances) == 0:
-            return variances / self.domain.cell
-        return ModeMobility(variances, self)
+        return variances / self.domain.cell if np.ptp(variances) == 0 else ModeMobility(variances, self)
+
+    def amplitudes(self, states: np.ndarray) -> np.ndarray:
+        """(fields * grid_size, n) values of g at states (d, n); 1 for fields whose noise is additive."""
+        import sympy
+
+        names, fields = [*self.names, *self.coordinates], np.split(self.fields(states), len(self.names))
+        arguments = [*fields, *(x[:, None] for x in self.domain.coordinates.values())]
+        parts = []
+        for law in self.laws:
+            g = sympy.lambdify(symbols(names), law.amplitude, "numpy") if law.is_multiplicative else lambda *_: 1.0
+            parts.append(np.broadcast_to(g(*arguments), fields[0].shape))
+        return np.concatenate(parts)
 
     def drift(self, states: np.ndarray) -> np.ndarray:
         """b(x) of dX = b dt + s dW, (d, batch) to (d, batch)."""
@@ -168,21 +174,21 @@ class SemilinearEquation:
 
     def to_modes(self, states: np.ndarray) -> np.ndarray:
         """Laplacian coefficients (d, batch) of states."""
-        return self._each(self.domain.analysis, states) if self.domain.is_grid else states
+        return self.each(self.domain.analysis, states) if self.domain.is_grid else states
 
     def from_modes(self, modes: np.ndarray) -> np.ndarray:
         """States of Laplacian coefficients (d, batch)."""
-        return self._each(self.domain.synthesis, modes) if self.domain.is_grid else modes
+        return self.each(self.domain.synthesis, modes) if self.domain.is_grid else modes
 
     def fields(self, states: np.ndarray) -> np.ndarray:
         """Values on the grid, (fields * grid_size, batch)."""
-        return states if self.domain.is_grid else self._each(self.domain.synthesis, states)
+        return states if self.domain.is_grid else self.each(self.domain.synthesis, states)
 
     def from_fields(self, values: np.ndarray) -> np.ndarray:
         """States of values on the grid (fields * grid_size, batch)."""
-        return values if self.domain.is_grid else self._each(self.domain.analysis, values)
+        return values if self.domain.is_grid else self.each(self.domain.analysis, values)
 
-    def _each(self, transform, array: np.ndarray) -> np.ndarray:
+    def each(self, transform, array: np.ndarray) -> np.ndarray:
         """A transform of every field."""
         parts = np.split(np.ascontiguousarray(array, dtype=float), len(self.names))
         return transform(parts[0]) if len(parts) == 1 else np.concatenate([transform(part) for part in parts])

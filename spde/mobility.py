@@ -103,3 +103,37 @@ class ModeMobility:
         # <g, M g'> is a plain sum over points, the modes are orthonormal with weight `cell`
         modes = self.system.to_modes(np.ascontiguousarray(rows.T)) * self.variances[:, None]
         return np.ascontiguousarray(self.system.from_modes(modes).T) / self.system.domain.cell
+
+
+class MultipliedField(MobilityField):
+    """M(x) = B(x) B(x)^T / 2 of noise that is multiplied on the grid, B(x) xi = g(u) W with W = sum_j q_j xi_j e_j.
+
+    Parameters
+    ----------
+    equation : with multiplicative noise; its `amplitudes` give g(u) on the grid
+    """
+
+    def __init__(self, equation):
+        super().__init__(lambda states: self.seen_by(None, states))
+        self._equation = equation
+
+    def _spread(self, amplitudes: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """(d, n) B(x)^T of slopes (d, n)."""
+        equation = self._equation
+        modes = equation.each(equation.domain.analysis, amplitudes * equation.fields(slopes))
+        # a plain sum over points for states on the grid, integrals otherwise
+        return equation.scales[:, None] * modes / (equation.domain.cell if equation.domain.is_grid else 1.0)
+
+    def apply(self, states: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """(n, d) M(x) slope at states (d, n), of slopes (n, d)."""
+        equation, amplitudes = self._equation, self._equation.amplitudes(states)
+        spread = self._spread(amplitudes, np.ascontiguousarray(slopes.T)) * equation.scales[:, None]
+        values = amplitudes * equation.each(equation.domain.synthesis, spread)
+        return np.ascontiguousarray(equation.from_fields(values).T) / 2
+
+    def seen_by(self, matrix: np.ndarray | None, states: np.ndarray) -> np.ndarray:
+        """(k, n, c) directions of the coordinates J x at states (d, n)."""
+        amplitudes = self._equation.amplitudes(states)
+        rows = np.eye(len(states)) if matrix is None else matrix
+        spread = [self._spread(amplitudes, np.repeat(row[:, None], states.shape[1], axis=1)) for row in rows]
+        return _roots(np.einsum("cjn,ejn->nce", spread, spread) / 2)

@@ -1,4 +1,4 @@
-"""Drifts of the named equations on intervals, rectangles and boxes against formulas written out; splittings; Wick powers."""
+"""Drifts of the named equations against formulas written out, in one to three dimensions; splittings; Wick powers."""
 
 import numpy as np
 import pytest

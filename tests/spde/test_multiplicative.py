@@ -1,5 +1,7 @@
 """Noise that is multiplied by the field: orders of convergence, laws, interpretation."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from fields import custom, named
@@ -24,7 +26,7 @@ def strong_errors(equation, scheme, start, finest=256, batch=4000):
         steps, noise = finest >> merged, Noise(5, 3, 0, merged)
         column = np.repeat(start[:, None], batch, axis=1)
         ends.append(equation.stepper(1 / steps, scheme).advance(column, noise, 0, steps))
-    return [np.sqrt(((a - b) ** 2).mean()) for a, b in zip(ends[:-1], ends[1:], strict=True)][::-1]
+    return [np.sqrt(((a - b) ** 2).mean()) for a, b in pairwise(ends)][::-1]
 
 
 @pytest.mark.parametrize(("scheme", "order"), STRONG.items())
@@ -142,5 +144,24 @@ def test_what_has_no_meaning_is_refused():
         crossed.stepper(0.01, "milstein")
     with pytest.raises(SpdeError, match="not for multiplicative noise"):
         crossed.stepper(0.01, "strang_splitting")
-    with pytest.raises(SpdeError, match="mobility of multiplicative noise"):
-        _ = custom(Interval(2.0, 8), 1.0, "0", "1 + u", covariance=COLOURED).mobility
+
+
+@pytest.mark.parametrize("kind", ["finite_difference", "spectral"])
+def test_mobility_is_half_the_covariance_of_one_step(kind):
+    """M(x) from its action and from its directions, against steps without drift."""
+    domain = Interval(2.0, 5, "neumann", kind)
+    for covariance in (COLOURED, Covariance()):
+        equation = custom(domain, 1e-12, "0", "1 + 0.5*sin(u)", covariance=covariance)
+        x = np.random.default_rng(4).normal(size=(5, 2))
+        found = np.array([equation.mobility.apply(x, np.repeat(e[None], 2, axis=0)) for e in np.eye(5)])  # (d, n, d)
+        J = np.random.default_rng(5).normal(size=(3, 5))
+        directions = equation.mobility.seen_by(J, x)
+        h, batch = 1e-6, 100_000
+        for n in range(2):
+            start = np.repeat(x[:, n : n + 1], batch, axis=1)
+            moved = equation.stepper(h, "exponential_euler").advance(start, NOISE, 0, 1) - start
+            products = (moved[:, None] * moved[None]) / (2 * h)
+            error = products.std(axis=2) / np.sqrt(batch)
+            assert (np.abs(products.mean(axis=2) - found[:, n]) < 4 * error + 1e-9).all()
+            reduced = np.einsum("kc,ke->ce", directions[:, n], directions[:, n])
+            np.testing.assert_allclose(reduced, J @ found[:, n] @ J.T, rtol=1e-10, atol=1e-12)
