@@ -140,6 +140,8 @@ class Diffusion(VectorSystem):
 
     def noise_at(self, states: np.ndarray) -> np.ndarray:
         """s(x) at states (d, n), as (d, k, n)."""
+        if self.constant_noise:
+            return np.repeat(self.noise[:, :, None], states.shape[1], axis=2)
         out = np.empty((self.dimension * self.noises, states.shape[1]))
         self._noise_kernel(states, out)
         return out.reshape(self.dimension, self.noises, -1)
@@ -227,13 +229,15 @@ class Diffusion(VectorSystem):
             for i in range(d):
                 for j, x in enumerate(names):
                     force[i] -= sympy.diff(sum(s[i][a] * s[j][a] for a in range(k)) / 2, x)
-        kernel = vector_kernel(force, self.variables)
+        evaluate = sympy.lambdify(names, force, "numpy", cse=True)  # for eight states a kernel is not worth compiling
 
         def balance(states: np.ndarray) -> np.ndarray:
-            out, noise = np.empty_like(states), self.noise_at(states)
-            kernel(np.ascontiguousarray(states), out)
+            out = np.array([np.broadcast_to(b, states.shape[1:]) for b in evaluate(*states)], dtype=float)
+            noise = self.noise_at(states)
             matrices = np.einsum("ian,jan->nij", noise, noise) / 2
-            singular = ~np.isfinite(np.linalg.cond(matrices)) | ~np.isfinite(out).all(axis=0)
+            singular = ~(np.isfinite(matrices).all(axis=(1, 2)) & np.isfinite(out).all(axis=0))
+            matrices[singular] = np.eye(d)
+            singular |= np.linalg.cond(matrices) > 1e12
             matrices[singular] = np.eye(d)
             solved = np.linalg.solve(matrices, out.T[:, :, None])[:, :, 0].T
             solved[:, singular] = np.nan

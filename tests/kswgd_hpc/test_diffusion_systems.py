@@ -17,6 +17,7 @@ from kswgd_hpc.mobility import LocalMobility, dirichlet_form, generator, mobilit
 from kswgd_hpc.parallel import local, span
 from kswgd_hpc.plan import build
 from kswgd_hpc.spectrum import reduce_sums, solve
+from kswgd_hpc.stationary import correct
 from spde.diffusions import Diffusion
 from spde.manifolds import ManifoldDiffusion, Torus
 
@@ -108,6 +109,20 @@ def test_mass_crosses_a_barrier_by_the_exact_law_where_mobility_depends_on_the_s
         np.testing.assert_allclose(plan.system.from_fields(x.T).T, x, atol=1e-14)
 
 
+def test_the_generator_balances_the_wells_of_a_manifold():
+    """An ensemble that starts with too much in x > 0 is corrected by E[G f] = 0."""
+    text = CIRCLE.replace("low: -1, high: 1", "low: [-0.5, -1], high: 1").replace("burn_in: 4", "burn_in: 0.5")
+    _config, plan, assembler, groups = moments(text)
+    sums = reduce_sums(MPI.COMM_SELF, "dirichlet", ("c0", "form"), groups, assembler.dictionary.size, ("flux",))
+    spectrum, space = solve(sums, assembler.coordinates, assembler.dictionary, 0.2, 12, 1e-9)
+    found = correct(space, spectrum, sums.matrices["flux"])
+    sums.destroy()
+    windows = [w for block in plan.ensemble.blocks for w in plan.ensemble.windows(block)]
+    states = np.concatenate([np.concatenate(list(w.states), axis=1) for w in windows], axis=1)
+    assert (states[0] > 0).mean() > 0.58
+    assert found.weights(spectrum, states) @ (states[0] > 0) == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.mpi(min_size=2)
 def test_particles_on_a_manifold_move_in_the_same_bits_on_every_rank_count():
     plan, found, states = solved(CIRCLE)
@@ -149,7 +164,7 @@ def test_underdamped_rates_are_complex_and_known():
     text = """
 seed: 1
 system: {kind: diffusion, variables: [q], potential: (q**2-1)**2, temperature: 0.5, friction: 0.5}
-ensemble: {trajectories: 400, initial: {kind: gaussian}, time_step: 0.05, burn_in: 20, duration: 200, lag_time: 0.4}
+ensemble: {trajectories: 400, initial: {kind: gaussian}, time_step: 0.05, burn_in: 20, duration: 100, lag_time: 0.4}
 koopman: {estimator: edmd, dictionary: {kind: gaussian, size: 150}, modes: 6}
 """
     config, _, assembler, groups = moments(text)
