@@ -22,6 +22,9 @@ from spde.noise import Covariance
 from spde.schemes import choose, stepper
 
 
+_CACHED_NUMBERS = 2**18  # of one array of a step: 2 MiB, the second-level cache of a core
+
+
 @dataclass(frozen=True)
 class Field:
     """The terms of one field's equation; expressions are in the fields, coordinates and named parameters.
@@ -94,6 +97,12 @@ class SemilinearEquation:
     @property
     def dimension(self) -> int:
         return len(self.names) * self.domain.size
+
+    @property
+    def lanes(self) -> int:
+        """Trajectories that are best stepped together: as many as keep the state of a step in the cache, 8 to 64."""
+        grid = len(self.names) * self.domain.grid_size
+        return int(2 ** np.clip(np.floor(np.log2(_CACHED_NUMBERS / grid)), 3, 6))
 
     @cached_property
     def rates(self) -> np.ndarray:
