@@ -16,17 +16,22 @@ def draw(normal, address, step, quad):
         added up and divided by sqrt(2**m); a table (steps, components, batch) of numbers to take instead, or empty
     """
     k0, k1, stream, first, merged, table = address
+    # loops written out: array expressions would compile several times as long
     if len(table):
         for row in range(min(4, table.shape[1] - 4 * quad)):
-            normal[row] = table[step, 4 * quad + row]
+            for b in range(normal.shape[1]):
+                normal[row, b] = table[step, 4 * quad + row, b]
         return
     if merged == 0:
         fill_quad(normal, k0, k1, stream, first, step, quad)
         return
     parts = 1 << merged
-    part = np.empty_like(normal)
-    normal[:] = 0.0
+    part, total = np.empty_like(normal), np.zeros_like(normal)
     for index in range(step * parts, (step + 1) * parts):
         fill_quad(part, k0, k1, stream, first, index, quad)
-        normal += part
-    normal *= parts**-0.5
+        for row in range(4):
+            for b in range(normal.shape[1]):
+                total[row, b] += part[row, b]
+    for row in range(4):
+        for b in range(normal.shape[1]):
+            normal[row, b] = total[row, b] * parts**-0.5

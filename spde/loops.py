@@ -20,24 +20,23 @@ warnings.filterwarnings("ignore", message="First-class function type feature is 
 
 
 @njit(nogil=True, error_model="numpy")
-def sweep(plans, sizes, direction, source, target, scratch, workspace):
-    """Transform source (start, batch) into target (end, batch), one axis after the other.
+def sweep(plans, given, wanted, source, target, scratch, workspace):
+    """Transform source (product of given, batch) into target (product of wanted, batch), axis after axis.
 
     Parameters
     ----------
-    plans : per axis, one transform
-    sizes : (2, axes) modes and points of each axis
-    direction : 0 from modes to points, 1 back
+    plans : one transform for each axis
+    given, wanted : (axes,) sizes of the axes before and after
     """
-    batch, axes = source.shape[1], sizes.shape[1]
+    batch, axes = source.shape[1], len(given)
     half, start, end = len(scratch) // 2, source.reshape(-1), target.reshape(-1)
     for a in range(axes):
         outer, inner = 1, batch
         for b in range(a):
-            outer *= sizes[1 - direction, b]
+            outer *= wanted[b]
         for b in range(a + 1, axes):
-            inner *= sizes[direction, b]
-        n, m = sizes[direction, a], sizes[1 - direction, a]
+            inner *= given[b]
+        n, m = given[a], wanted[a]
         here, there = half * ((a + 1) % 2), half * (a % 2)
         first = start if a == 0 else scratch[here : here + outer * n * inner]
         last = end if a == axes - 1 else scratch[there : there + outer * m * inner]
@@ -52,20 +51,22 @@ def force(modes, out, space, work):
     size, points = len(eigenvalues), raw.shape[1]
     fields = len(plain)
     for f in range(fields):
-        sweep(plans[0], sizes, 0, modes[f * size : (f + 1) * size], values[f, :points], scratch, workspace)
+        sweep(plans[0], sizes[0], sizes[1], modes[f * size : (f + 1) * size], values[f, :points], scratch, workspace)
     for slot in range(len(derivatives)):
         f, axis = derivatives[slot]
         target = values[fields + slot, :points]
-        sweep(plans[2 + axis], sizes, 0, modes[f * size : (f + 1) * size], target, scratch, workspace)
+        sweep(plans[2 + axis], sizes[0], sizes[1], modes[f * size : (f + 1) * size], target, scratch, workspace)
     terms(values, grid, p, neighbours, raw)
     for f in range(fields):
         target = out[f * size : (f + 1) * size]
         if plain[f] >= 0:
-            sweep(plans[1], sizes, 1, raw[plain[f]], target, scratch, workspace)
+            sweep(plans[1], sizes[1], sizes[0], raw[plain[f]], target, scratch, workspace)
         else:
-            target[:] = 0.0
+            for j in range(size):
+                for b in range(modes.shape[1]):
+                    target[j, b] = 0.0
         if conserved[f] >= 0:
-            sweep(plans[1], sizes, 1, raw[conserved[f]], extra, scratch, workspace)
+            sweep(plans[1], sizes[1], sizes[0], raw[conserved[f]], extra, scratch, workspace)
             for j in range(size):
                 for b in range(modes.shape[1]):
                     target[j, b] -= eigenvalues[j] * extra[j, b]
@@ -128,10 +129,12 @@ def splitting(modes, decay, scale, halves, address, step, steps, normal, space, 
         if halves == 2:
             relax(modes, decay, scale, address, 2 * index, normal)
         for f in range(len(plain)):
-            sweep(plans[0], sizes, 0, modes[f * size : (f + 1) * size], values[f, :points], scratch, workspace)
+            sweep(
+                plans[0], sizes[0], sizes[1], modes[f * size : (f + 1) * size], values[f, :points], scratch, workspace
+            )
         terms(values, grid, p, neighbours, raw)
         for f in range(len(plain)):
-            sweep(plans[1], sizes, 1, raw[f], modes[f * size : (f + 1) * size], scratch, workspace)
+            sweep(plans[1], sizes[1], sizes[0], raw[f], modes[f * size : (f + 1) * size], scratch, workspace)
         relax(modes, decay, scale, address, halves * index + halves - 1, normal)
 
 
@@ -153,11 +156,11 @@ def multiplicative(modes, old, driven, decay, gain, push, scale, address, step, 
                     driven[4 * quad + row, b] = scale[4 * quad + row] * normal[row, b]
         for f in range(fields):
             part, slot = driven[f * size : (f + 1) * size], values.shape[0] - fields + f
-            sweep(plans[0], sizes, 0, part, values[slot, :points], scratch, workspace)
+            sweep(plans[0], sizes[0], sizes[1], part, values[slot, :points], scratch, workspace)
         force(modes, old, space, work)
         for f in range(fields):
             part, slot = driven[f * size : (f + 1) * size], raw.shape[0] - fields + f
-            sweep(plans[1], sizes, 1, raw[slot], part, scratch, workspace)
+            sweep(plans[1], sizes[1], sizes[0], raw[slot], part, scratch, workspace)
         for i in range(modes.shape[0]):
             for b in range(batch):
                 modes[i, b] = decay[i] * modes[i, b] + gain[i] * old[i, b] + push[i] * driven[i, b]
