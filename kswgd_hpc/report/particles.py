@@ -18,7 +18,7 @@ def laws(run: Run) -> Section:
     """Where the particles started, where they arrived, and where the ensemble is; without particles, the ensemble."""
     if run.interval is not None:
         parts = [_field_picture(run)]
-    elif run.dimension == 2:
+    elif run.dimension == 2 and run.system is None:
         parts = [_plane_picture(run)]
     else:
         parts = [_marginal_picture(run)]
@@ -63,9 +63,10 @@ def _distance_finding(run: Run) -> str:
 
 
 def _scalars(run: Run) -> list[tuple[str, list[np.ndarray]]]:
-    """Named scalars of the states, for each law (n,): the spatial mean, or the first components."""
-    if run.interval is not None:
-        return [("spatial mean of u", [run.spatial_mean(law.states) for law in run.laws])]
+    """Named scalars of the states, for each law (n,): the spatial means of fields, or the first components."""
+    if run.system is not None:
+        means = [run.spatial_means(law.states) for law in run.laws]
+        return [(f"spatial mean of {name}", [of_law[name] for of_law in means]) for name in run.system.names]
     return [(run.component(i), [law.states[:, i] for law in run.laws]) for i in range(min(run.dimension, _MARGINALS))]
 
 

@@ -153,7 +153,7 @@ def eigenfunctions(run: Run) -> Section | None:
     if not run.has_eigenfunctions:
         return None
     modes = _distinct(run.rates[1 : _SHOWN_FUNCTIONS + 2])[:_SHOWN_FUNCTIONS]
-    if run.dimension == 2 and run.interval is None and np.ptp(run.sample, axis=0).all():
+    if run.dimension == 2 and run.system is None and np.ptp(run.sample, axis=0).all():
         return _maps(run, modes)
     return _profiles(run, modes)
 
@@ -185,7 +185,7 @@ def _profiles(run: Run, modes: list[int]) -> Section:
     """Eigenfunctions against one coordinate of the states."""
     faces = _faces(run, modes, run.sample)
     x, label = _leading_coordinate(run, faces[0][1])
-    described = f"the {label}" if run.interval is not None else label
+    described = f"the {label}" if run.system is not None else label
     rows, columns = canvas.grid(len(faces))
     figure, axes = canvas.panels(rows, columns, 2.7 if rows > 1 else 3.2)
     for ax, (title, values) in zip(axes, faces):
@@ -214,8 +214,9 @@ def _profiles(run: Run, modes: list[int]) -> Section:
 
 def _leading_coordinate(run: Run, phi: np.ndarray) -> tuple[np.ndarray, str]:
     """Spatial mean of fields; else the component that goes with the slowest mode most."""
-    if run.interval is not None:
-        return run.spatial_mean(run.sample), "spatial mean of u"
+    if run.system is not None:
+        name = run.system.names[0]
+        return run.spatial_means(run.sample)[name], f"spatial mean of {name}"
     centred = run.sample - run.sample.mean(axis=0)
     scale = np.maximum(np.sqrt((centred**2).mean(axis=0)), 1e-300)
     chosen = int(np.argmax(np.abs((phi - phi.mean()) @ centred) / scale))

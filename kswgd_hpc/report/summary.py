@@ -49,6 +49,8 @@ def described(section: configuration.Initial) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " × ".join(_plain(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -73,14 +75,19 @@ def _setting(run: Run) -> list[tuple[str, str]]:
 
 
 def _spde_rows(system: SpdeSystem) -> list[tuple[str, str]]:
-    reaction = "" if system.reaction is None else f", reaction {system.reaction}, diffusivity {system.diffusivity:g}"
-    parameters = "".join(f", {name} = {value:g}" for name, value in system.parameters.items())
-    domain = system.domain
+    terms = ("diffusivity", "hyperdiffusivity", "advection", "reaction", "flux", "potential")
+    given = {name: getattr(system, name) for name in terms if getattr(system, name) is not None} | system.parameters
+    parts = [system.equation.replace("_", " "), *(f"{name} {_plain(value)}" for name, value in given.items())]
+    domain, noise = system.domain, system.noise
+    size = f"length {_plain(domain.length)}, {_plain(domain.points)} points, {_plain(domain.boundary)}"
+    numbers = noise.model_dump(exclude={"amplitude", "covariance"}, exclude_defaults=True)
+    law = [noise.covariance.replace("_", " "), f"amplitude {_plain(noise.amplitude)}"]
+    law += [name if value is True else f"{name.replace('_', ' ')} {_plain(value)}" for name, value in numbers.items()]
     return [
-        ("equation", f"{system.equation.replace('_', ' ')}{reaction}{parameters}"),
-        ("domain", f"length {domain.length:g}, {domain.points} points, {domain.boundary}"),
+        ("equation", ", ".join(parts)),
+        ("domain", size),
         ("discretisation", system.discretization.replace("_", " ")),
-        ("noise", f"{system.noise.covariance}, amplitude {system.noise.amplitude:g}"),
+        ("noise", ", ".join(law)),
     ]
 
 

@@ -13,6 +13,7 @@ from kswgd_hpc.report.view import Run
 _SHOWN_COMPONENTS = 4
 _MOST_CELLS = 512
 _FEWEST_RECORDS = 4
+_SNAPSHOTS = 4
 
 
 def trajectory(run: Run) -> Section | None:
@@ -23,6 +24,8 @@ def trajectory(run: Run) -> Section | None:
     times = np.arange(len(path)) * float(run.data["ensemble/path_interval"])
     if run.interval is not None:
         return _field(run, times, run.fields(path))
+    if run.system is not None:
+        return _snapshots(run, times, path)
     return _series(run, times, path)
 
 
@@ -70,6 +73,47 @@ def _field_figure(run: Run, times: np.ndarray, fields: np.ndarray, mean: np.ndar
     below.set_ylabel("spatial mean of u")
     below.set_xlabel("time")
     return figure
+
+
+def _snapshots(run: Run, times: np.ndarray, path: np.ndarray) -> Section:
+    """Fields in the plane, or cuts through them, at a few times, and spatial means against time."""
+    domain, name = run.system.domain, run.system.names[0]
+    fields = np.split(run.fields(path), len(run.system.names), axis=1)[0].reshape(-1, *domain.grid_shape)
+    chosen = np.linspace(0, len(times) - 1, _SNAPSHOTS).astype(int)
+    figure, rows = canvas.panels(2, _SNAPSHOTS, 2.4, height_ratios=[1.3, 1])
+    axes = np.array(rows).reshape(2, _SNAPSHOTS)
+    limit = float(np.abs(fields[chosen]).max()) or 1.0
+    for ax, index in zip(axes[0], chosen):
+        field = fields[index]
+        x = domain.axes[0].grid
+        if domain.dimensions == 1:
+            ax.plot(x, field, color=canvas.BLUE, linewidth=1)
+            ax.set_ylim(-limit, limit)
+        else:
+            canvas.image_panel(ax)
+            cut = field if domain.dimensions == 2 else field[:, :, field.shape[2] // 2]
+            ax.pcolormesh(
+                x, domain.axes[1].grid, cut.T, cmap=canvas.DIVERGING, vmin=-limit, vmax=limit, shading="nearest",
+                rasterized=True,
+            )  # fmt: skip
+        ax.set_title(f"t = {number(times[index], 3)}", fontsize="small")
+        ax.set_xlabel("x")
+    grid = axes[1, 0].get_gridspec()
+    for ax in axes[1]:
+        ax.remove()
+    below = figure.add_subplot(grid[1, :])
+    means = run.spatial_means(path)
+    for (field, mean), colour in zip(means.items(), (canvas.BLUE, canvas.ORANGE)):
+        below.plot(times, mean, color=colour, linewidth=1, label=field)
+    below.set_xlabel("time")
+    below.set_ylabel("spatial mean")
+    if len(means) > 1:
+        below.legend()
+    cut = " in the plane halfway along z" if domain.dimensions == 3 else ""
+    caption = f"{name} at {_SNAPSHOTS} times of one trajectory{cut}, and the spatial mean against time."
+    low, high = number(fields.min(), 3), number(fields.max(), 3)
+    found = f"Over a time of {number(times[-1])} the values of {name} lie between {low} and {high}."
+    return Section("A trajectory", found, [Picture(figure, caption)])
 
 
 def _series(run: Run, times: np.ndarray, path: np.ndarray) -> Section:

@@ -85,9 +85,11 @@ class Run:
         """(n, grid points) values on the grid of states (n, d)."""
         return self.system.fields(np.ascontiguousarray(states.T)).T
 
-    def spatial_mean(self, states: np.ndarray) -> np.ndarray:
-        """(n,) integral of the fields of states (n, d) over the interval, divided by its length."""
-        return self.fields(states).sum(axis=1) * (self.interval.spacing / self.interval.length)
+    def spatial_means(self, states: np.ndarray) -> dict[str, np.ndarray]:
+        """Name of each field -> (n,) its integral over the domain divided by the volume, for states (n, d)."""
+        domain, names = self.system.domain, self.system.names
+        parts = np.split(self.fields(states), len(names), axis=1)
+        return {name: part.sum(axis=1) * (domain.cell / domain.volume) for name, part in zip(names, parts)}
 
     @cached_property
     def _invariant(self) -> np.ndarray:

@@ -252,4 +252,4 @@ def test_two_point_covariance_of_waves_is_a_cosine(tmp_path):
     assert x[-1] == pytest.approx(np.pi)
     assert deviation.max() < 0.02
     assert np.abs(curve - np.cos(x)).max() < 4 * deviation.max()
-    assert stored.spatial_mean(waves) == pytest.approx(0, abs=1e-12)
+    assert stored.spatial_means(waves)["u"] == pytest.approx(0, abs=1e-12)
