@@ -7,7 +7,7 @@ of the packed spectrum, half-sample phases, pruning and derivatives are all in t
 compilation serves every kind and size.
 
 Memory is counted in lines of eight doubles, eight trajectories: line 2j holds the real and line 2j + 1 the imaginary
-part of number j. All steps are done for eight trajectories at a time, or more when their lines fit the first-level
+part of number j. All steps are done for eight trajectories at a time, or sixteen when their lines fit the first-level
 cache together. No operation mixes trajectories: bits depend on neither their number nor their places.
 """
 
@@ -30,24 +30,24 @@ _ROOT_HALF = np.sqrt(0.5)
 
 
 class Plan(NamedTuple):
-    """Tables of one transform, an argument of `apply`.
+    """Tables of one transform, an argument of `apply`. Offsets of lines are counted in doubles.
 
     analysis : whether from values to coefficients
-    places : (points,) line of each grid value
-    signs : (points,) 1 or -1
-    empty : (any,) lines of the sequence that no grid value fills
-    groups : (groups, 4) lines of the frequencies k and M - k, for each k
-    modes : (groups, width) coefficients that involve these frequencies, -1 where there are fewer
+    order : analysis: (2M,) grid value that each line holds before the passes, -1 for zero;
+        synthesis: (points,) offset of the line that holds each grid value after the passes
+    signs : 1 or -1 for each entry of `order`
+    groups : (groups, 4) offsets of the lines of the frequencies k and M - k, for each k
+    modes : (groups, width) coefficients that involve these frequencies, an even number; where there are fewer, -1 in
+        an analysis, any with factors zero in a synthesis
     terms : (groups, width, 4) factors between coefficients and lines
     radices : (passes,) factors of M in the order of the passes
     twiddles : roots of unity in the order in which the passes read them, real and imaginary parts alternating
-    sizes : M, number of points, number of modes, eights of trajectories at a time
+    sizes : M, number of points, number of modes, doubles of the workspace
     """
 
     analysis: bool
-    places: np.ndarray
+    order: np.ndarray
     signs: np.ndarray
-    empty: np.ndarray
     groups: np.ndarray
     modes: np.ndarray
     terms: np.ndarray
@@ -103,17 +103,22 @@ def twiddle_table(radices: list[int]) -> np.ndarray:
     return np.concatenate(table).view(np.float64)
 
 
-def eights(size: int) -> int:
-    """How many eights of trajectories are carried through all steps together."""
-    return max(1, min(8, _CACHED // size))
+def workspace_size(size: int, radices: list[int], points: int, modes: int) -> int:
+    """Doubles that `apply` needs: lines of eight or sixteen trajectories, sums of an odd pass, a narrow batch."""
+    return LANES * (_together(size) * (2 * size + 2) + 2 * max([1, *radices]) + points + modes)
 
 
-def workspace_size(size: int, radices: list[int], points: int) -> int:
-    """Doubles that `apply` needs: lines, the sums of one odd butterfly, values and modes of a narrow batch."""
-    return LANES * (eights(size) * (2 * size + 2) + 2 * max([1, *radices]) + 2 * points)
+@njit
+def _together(size):
+    """How many eights of trajectories go through all steps together."""
+    return 2 if 2 * size <= _CACHED else 1
 
 
-@njit(inline="always")
+# A pass joins, in each block between the offsets `start` and `stop`, `radix` transforms of `stride` numbers into one:
+# decimation in time, the numbers having been put in digit-reversed order before. Its twiddles begin at t.
+
+
+@njit
 def _add_rotated(ar, ai, br, bi, wr, wi):
     """a + w b and a - w b in six operations: the difference is 2 a minus the sum."""
     sr = subtract_product(wi, bi, multiply_add(wr, br, ar))
@@ -122,7 +127,7 @@ def _add_rotated(ar, ai, br, bi, wr, wi):
     return sr, si, multiply_subtract(two, ar, sr), multiply_subtract(two, ai, si)
 
 
-@njit(inline="always")
+@njit
 def _add_rotated_back(ar, ai, br, bi, wr, wi):
     """a - i w b and a + i w b."""
     sr = multiply_add(wi, br, multiply_add(wr, bi, ar))
@@ -131,7 +136,7 @@ def _add_rotated_back(ar, ai, br, bi, wr, wi):
     return sr, si, multiply_subtract(two, ar, sr), multiply_subtract(two, ai, si)
 
 
-@njit(inline="always")
+@njit
 def _rotated(work, place, twiddles, t):
     """The complex number at `place` times twiddle t."""
     re, im = load(work, place), load(work, place + LANES)
@@ -139,13 +144,13 @@ def _rotated(work, place, twiddles, t):
     return multiply_subtract(re, wr, im * wi), multiply_add(re, wi, im * wr)
 
 
-@njit(inline="always")
+@njit
 def _put(work, place, re, im):
     store(work, place, re)
     store(work, place + LANES, im)
 
 
-@njit(inline="always")
+@njit
 def _four(ar, ai, br, bi, cr, ci, dr, di):
     """Transform of four numbers: real and imaginary parts of the frequencies 0, 1, 2, 3."""
     sr, si, er, ei = ar + cr, ai + ci, ar - cr, ai - ci
@@ -274,7 +279,7 @@ def _pass_5(work, start, stop, stride, twiddles, t):
 
 @njit(inline="always")
 def _pass_odd(work, start, stop, stride, radix, twiddles, t, sums):
-    """Any odd radix by its definition, which costs `radix` multiply-adds a number; `sums` is a place for 2 radix lines."""
+    """Any odd radix by its definition, `radix` multiply-adds a number; `sums` is a place for 2 radix lines."""
     step = 2 * LANES * stride
     half = radix // 2
     factors = t + 2 * radix
@@ -293,35 +298,48 @@ def _pass_odd(work, start, stop, stride, radix, twiddles, t, sums):
                 _put(work, place + 2 * LANES, br - cr, bi - ci)
                 zr, zi = zr + (br + cr), zi + (bi + ci)
             _put(work, p, zr, zi)
-            for k in range(1, half + 1):
-                er, ei, fr, fi = ar, ai, splat(0.0), splat(0.0)
-                turn = 0
+            # two frequencies at a time, so that enough sums are under way; the last one may come twice
+            for k in range(1, half + 1, 2):
+                l = min(k + 1, half)
+                ur, ui, vr, vi = ar, ai, ar, ai
+                xr, xi, yr, yi = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+                m, n = 0, 0
                 for q in range(half):
-                    turn += k
-                    turn -= radix if turn >= radix else 0
-                    cosine, minus_sine = splat(twiddles[t + 2 * turn]), splat(twiddles[t + 2 * turn + 1])
+                    m, n = m + k, n + l
+                    m -= radix if m >= radix else 0
+                    n -= radix if n >= radix else 0
                     place = sums + 4 * LANES * q
-                    er = multiply_add(cosine, load(work, place), er)
-                    ei = multiply_add(cosine, load(work, place + LANES), ei)
-                    fr = subtract_product(minus_sine, load(work, place + 2 * LANES), fr)
-                    fi = subtract_product(minus_sine, load(work, place + 3 * LANES), fi)
-                _put(work, p + k * step, er + fi, ei - fr)
-                _put(work, p + (radix - k) * step, er - fi, ei + fr)
+                    sr, si = load(work, place), load(work, place + LANES)
+                    dr, di = load(work, place + 2 * LANES), load(work, place + 3 * LANES)
+                    cosine, minus_sine = splat(twiddles[t + 2 * m]), splat(twiddles[t + 2 * m + 1])
+                    ur, ui = multiply_add(cosine, sr, ur), multiply_add(cosine, si, ui)
+                    xr, xi = subtract_product(minus_sine, dr, xr), subtract_product(minus_sine, di, xi)
+                    cosine, minus_sine = splat(twiddles[t + 2 * n]), splat(twiddles[t + 2 * n + 1])
+                    vr, vi = multiply_add(cosine, sr, vr), multiply_add(cosine, si, vi)
+                    yr, yi = subtract_product(minus_sine, dr, yr), subtract_product(minus_sine, di, yi)
+                _put(work, p + k * step, ur + xi, ui - xr)
+                _put(work, p + (radix - k) * step, ur - xi, ui + xr)
+                _put(work, p + l * step, vr + yi, vi - yr)
+                _put(work, p + (radix - l) * step, vr - yi, vi + yr)
 
 
-@njit(inline="always")
+@njit
 def _transform(work, plane, size, radices, passes, twiddles, sums):
-    """Complex transform of the lines of one plane, in place; blocks that fit the cache run through all their passes."""
-    cached, split = 1, 0
-    while split < passes and cached * radices[split] <= _CACHED:
-        cached *= radices[split]
-        split += 1
-    first, last, span, t_first = 0, split, cached, 0
-    for _ in range(2):
-        t = t_first
+    """Complex transform of the lines from `plane` on, in place.
+
+    Blocks that fit the cache run through all their passes, one block after the other, before the larger ones.
+    """
+    cached, within = 1, 0
+    while within < passes and cached * radices[within] <= _CACHED:
+        cached *= radices[within]
+        within += 1
+    first, first_stride, first_t = 0, 1, 0
+    while first < passes:
+        last, span = (within, cached) if first < within else (passes, size)
+        stride, t = first_stride, first_t
         for block in range(0, size, span):
             start, stop = plane + 2 * LANES * block, plane + 2 * LANES * (block + span)
-            t, stride = t_first, 1 if first == 0 else cached
+            stride, t = first_stride, first_t
             for i in range(first, last):
                 radix = radices[i]
                 if radix == 4 and stride == 1:
@@ -344,71 +362,80 @@ def _transform(work, plane, size, radices, passes, twiddles, sums):
                     _pass_odd(work, start, stop, stride, radix, twiddles, t, sums)
                     t += 2 * radix + 2 * (radix - 1) * stride
                 stride *= radix
-        first, last, span, t_first = split, passes, size, t
+        first, first_stride, first_t = last, stride, t
 
 
 @njit(inline="always")
-def _copy(source, source_start, source_stride, target, target_start, target_stride, rows, width):
-    """Copy a narrow array between strides."""
+def _enter(plan, source, lane, stride, work, plane, count):
+    """Grid values or coefficients of `count` eights of trajectories to their lines."""
+    if plan.analysis:
+        order, signs = pointer(plan.order, 0), pointer(plan.signs, 0)
+        for i in range(len(plan.order)):
+            if order[i] >= 0:
+                sign, row = splat(signs[i]), lane + order[i] * stride
+                for g in range(count):
+                    store(work, g * plane + i * LANES, load(source, row + g * LANES) * sign)
+            else:
+                for g in range(count):
+                    store(work, g * plane + i * LANES, splat(0.0))
+        return
+    groups, modes, terms = pointer(plan.groups, 0), pointer(plan.modes, 0), pointer(plan.terms, 0)
+    number, width = plan.modes.shape
+    for i in range(number):
+        a, b, c, d = groups[4 * i], groups[4 * i + 1], groups[4 * i + 2], groups[4 * i + 3]
+        for g in range(count):
+            left, right = lane + g * LANES, g * plane
+            ar, ai, br, bi = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            for m in range(width * i, width * (i + 1), 2):
+                x, y = load(source, left + modes[m] * stride), load(source, left + modes[m + 1] * stride)
+                t = 4 * m
+                ar = multiply_add(splat(terms[t]), x, multiply_add(splat(terms[t + 4]), y, ar))
+                ai = multiply_add(splat(terms[t + 1]), x, multiply_add(splat(terms[t + 5]), y, ai))
+                br = multiply_add(splat(terms[t + 2]), x, multiply_add(splat(terms[t + 6]), y, br))
+                bi = multiply_add(splat(terms[t + 3]), x, multiply_add(splat(terms[t + 7]), y, bi))
+            store(work, right + a, ar)
+            store(work, right + b, ai)
+            store(work, right + c, br)
+            store(work, right + d, bi)
+
+
+@njit
+def _dot(terms, t, ar, ai, br, bi):
+    """Sum of terms t ... t + 3 times four vectors."""
+    y = multiply_add(splat(terms[t + 1]), ai, splat(terms[t]) * ar)
+    return y + multiply_add(splat(terms[t + 3]), bi, splat(terms[t + 2]) * br)
+
+
+@njit(inline="always")
+def _leave(plan, work, plane, target, lane, stride, count):
+    """Lines of `count` eights of trajectories to coefficients or grid values: the transpose of `_enter`."""
+    if not plan.analysis:
+        order, signs = pointer(plan.order, 0), pointer(plan.signs, 0)
+        for i in range(len(plan.order)):
+            sign, line = splat(signs[i]), order[i]
+            for g in range(count):
+                store(target, lane + i * stride + g * LANES, load(work, g * plane + line) * sign)
+        return
+    groups, modes, terms = pointer(plan.groups, 0), pointer(plan.modes, 0), pointer(plan.terms, 0)
+    number, width = plan.modes.shape
+    for i in range(number):
+        a, b, c, d = groups[4 * i], groups[4 * i + 1], groups[4 * i + 2], groups[4 * i + 3]
+        for g in range(count):
+            left, right = g * plane, lane + g * LANES
+            ar, ai, br, bi = load(work, left + a), load(work, left + b), load(work, left + c), load(work, left + d)
+            for m in range(width * i, width * (i + 1), 2):
+                if modes[m] >= 0:
+                    store(target, right + modes[m] * stride, _dot(terms, 4 * m, ar, ai, br, bi))
+                if modes[m + 1] >= 0:
+                    store(target, right + modes[m + 1] * stride, _dot(terms, 4 * m + 4, ar, ai, br, bi))
+
+
+@njit
+def _copy(source, source_stride, target, target_stride, rows, width):
+    """Copy rows of `width` numbers between strides."""
     for i in range(rows):
         for b in range(width):
-            target[target_start + i * target_stride + b] = source[source_start + i * source_stride + b]
-
-
-@njit(inline="always")
-def _scatter(source, origin, stride, lane, last, work, plane, count, points, places, signs):
-    """Signed grid values to their lines, for `count` eights of trajectories."""
-    for i in range(points):
-        sign, row, place = splat(signs[i]), origin + i * stride, LANES * places[i]
-        for g in range(count):
-            store(work, g * plane + place, load(source, row + min(lane + LANES * g, last)) * sign)
-
-
-@njit(inline="always")
-def _gather(work, plane, target, origin, stride, lane, last, count, points, places, signs):
-    """Lines to signed grid values."""
-    for i in range(points):
-        sign, row, place = splat(signs[i]), origin + i * stride, LANES * places[i]
-        for g in range(count):
-            store(target, row + min(lane + LANES * g, last), load(work, g * plane + place) * sign)
-
-
-@njit(inline="always")
-def _split(work, plane, target, origin, stride, lane, last, count, number, groups, modes, width, terms):
-    """Coefficients from the lines of the frequencies k and M - k."""
-    for i in range(number):
-        a, b, c, d = groups[4 * i], groups[4 * i + 1], groups[4 * i + 2], groups[4 * i + 3]
-        for g in range(count):
-            offset, column = g * plane, min(lane + LANES * g, last)
-            ar, ai = load(work, offset + LANES * a), load(work, offset + LANES * b)
-            br, bi = load(work, offset + LANES * c), load(work, offset + LANES * d)
-            for m in range(width * i, width * (i + 1)):
-                if modes[m] >= 0:
-                    y = multiply_add(splat(terms[4 * m + 1]), ai, splat(terms[4 * m]) * ar)
-                    y = multiply_add(splat(terms[4 * m + 2]), br, y)
-                    y = multiply_add(splat(terms[4 * m + 3]), bi, y)
-                    store(target, origin + modes[m] * stride + column, y)
-
-
-@njit(inline="always")
-def _merge(source, origin, stride, lane, last, work, plane, count, number, groups, modes, width, terms):
-    """Lines of the frequencies k and M - k from the coefficients: transpose of `_split`."""
-    for i in range(number):
-        a, b, c, d = groups[4 * i], groups[4 * i + 1], groups[4 * i + 2], groups[4 * i + 3]
-        for g in range(count):
-            offset, column = g * plane, min(lane + LANES * g, last)
-            ar, ai, br, bi = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-            for m in range(width * i, width * (i + 1)):
-                if modes[m] >= 0:
-                    x = load(source, origin + modes[m] * stride + column)
-                    ar = multiply_add(splat(terms[4 * m]), x, ar)
-                    ai = multiply_add(splat(terms[4 * m + 1]), x, ai)
-                    br = multiply_add(splat(terms[4 * m + 2]), x, br)
-                    bi = multiply_add(splat(terms[4 * m + 3]), x, bi)
-            store(work, offset + LANES * a, ar)
-            store(work, offset + LANES * b, ai)
-            store(work, offset + LANES * c, br)
-            store(work, offset + LANES * d, bi)
+            target[i * target_stride + b] = source[i * source_stride + b]
 
 
 @njit(cache=True, nogil=True)
@@ -422,69 +449,58 @@ def apply(plan, source, target, workspace):
     target : (outer, modes, inner), or (outer, points, inner) for a synthesis; overwritten, no overlap with the source
     workspace : one-dimensional float64 array, see Transform.workspace; of one thread only
     """
-    size, points, coefficients, together = plan.sizes
+    size, points, coefficients, memory = plan.sizes
     source_rows, target_rows = (points, coefficients) if plan.analysis else (coefficients, points)
     outer, inner = source.shape[0], source.shape[2]
     if source.shape[1] != source_rows or target.shape != (outer, target_rows, inner):
         raise ValueError("source or target does not have the shape of the plan")
-    plane = LANES * (2 * size + 2)
-    sums = together * plane
-    if workspace.size < sums + LANES * (source_rows + target_rows):
+    if workspace.size < memory:
         raise ValueError("the workspace belongs to another transform")
-    given, wanted, work = pointer(source), pointer(target), pointer(workspace)
-    places, signs, empty = pointer(plan.places), pointer(plan.signs), pointer(plan.empty)
-    groups, modes, terms = pointer(plan.groups), pointer(plan.modes), pointer(plan.terms)
-    number, width = plan.modes.shape
-    radices, passes, twiddles = pointer(plan.radices), len(plan.radices), pointer(plan.twiddles)
-    left, left_stride, right, right_stride, last = given, inner, wanted, inner, inner - LANES
-    narrow = inner < LANES
-    narrow_right = workspace.size - target_rows * LANES
-    narrow_left = narrow_right - source_rows * LANES
+    work, radices, twiddles = pointer(workspace, 0), pointer(plan.radices, 0), pointer(plan.twiddles, 0)
+    together, plane = _together(size), LANES * (2 * size + 2)
+    # fewer than eight trajectories go through rows of eight at the end of the workspace
+    narrow, stride = inner < LANES, max(inner, LANES)
+    wide_right = pointer(workspace, memory - LANES * target_rows)
+    wide_left = pointer(workspace, memory - LANES * (target_rows + source_rows))
     if narrow:
-        left, left_stride, right, right_stride, last = work, LANES, work, LANES, 0
-        workspace[narrow_left:] = 0.0
+        workspace[memory - LANES * (target_rows + source_rows) :] = 0.0
     for o in range(outer):
-        for lane in range(0, inner, LANES * together):
+        left, right = pointer(source, o * source_rows * inner), pointer(target, o * target_rows * inner)
+        if narrow:
+            _copy(left, inner, wide_left, LANES, source_rows, inner)
+            left, right = wide_left, wide_right
+        lane = 0
+        while lane < stride:
             # the last eight may overlap the eight before: the same numbers are written twice
-            count = min(together, (inner - lane + LANES - 1) // LANES)
-            left_start, right_start = o * source_rows * inner, o * target_rows * inner
-            if narrow:
-                left_start, right_start = narrow_left, narrow_right
-                _copy(given, o * source_rows * inner, inner, work, left_start, LANES, source_rows, inner)
-            if plan.analysis:
-                for i in range(len(plan.empty)):
-                    for g in range(count):
-                        store(work, g * plane + LANES * empty[i], splat(0.0))
-                _scatter(left, left_start, left_stride, lane, last, work, plane, count, points, places, signs)
+            lane = min(lane, stride - LANES)
+            count = min(together, (stride - lane) // LANES)
+            # constants, so that the loops over `count` vanish
+            if count == 2:
+                _enter(plan, left, lane, stride, work, plane, 2)
             else:
-                _merge(
-                    left, left_start, left_stride, lane, last, work, plane, count, number, groups, modes, width, terms
-                )
+                _enter(plan, left, lane, stride, work, plane, 1)
             for g in range(count):
-                _transform(work, g * plane, size, radices, passes, twiddles, sums)
-            if plan.analysis:
-                _split(
-                    work, plane, right, right_start, right_stride, lane, last, count, number, groups, modes, width, terms
-                )
+                _transform(work, g * plane, size, radices, len(plan.radices), twiddles, together * plane)
+            if count == 2:
+                _leave(plan, work, plane, right, lane, stride, 2)
             else:
-                _gather(work, plane, right, right_start, right_stride, lane, last, count, points, places, signs)
-            if narrow:
-                _copy(work, right_start, LANES, wanted, o * target_rows * inner, inner, target_rows, inner)
+                _leave(plan, work, plane, right, lane, stride, 1)
+            lane += LANES * count
+        if narrow:
+            _copy(wide_right, LANES, pointer(target, o * target_rows * inner), inner, target_rows, inner)
 
 
 @njit(cache=True, nogil=True)
-def add_boundary(amplitudes, boundary, target):
-    """Add [f e_j], the boundary term of the weak derivative in the cosine basis.
+def add_boundary(ends, boundary, target):
+    """Add what the values at both ends contribute to the weak derivative.
 
     Parameters
     ----------
-    amplitudes : (modes,) values of the basis at x = 0
-    boundary : (outer, 2, inner) values of f at both ends
+    ends : (2, modes) factors of f(0) and f(L), see Transform.ends
+    boundary : (outer, 2, inner) values of f at x = 0 and x = L
     target : (outer, modes, inner), added to
     """
     for o in range(target.shape[0]):
         for j in range(target.shape[1]):
-            left = -amplitudes[j]
-            right = left if j % 2 == 1 else -left
             for b in range(target.shape[2]):
-                target[o, j, b] += right * boundary[o, 1, b] + left * boundary[o, 0, b]
+                target[o, j, b] += ends[0, j] * boundary[o, 0, b] + ends[1, j] * boundary[o, 1, b]

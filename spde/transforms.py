@@ -27,14 +27,13 @@ from spde.fft_kernels import (
     Plan,
     add_boundary,
     apply,
-    eights,
     factorise,
     positions,
     roots_of_unity,
     twiddle_table,
     workspace_size,
 )
-from spde.vectors import aligned_empty
+from spde.vectors import LANES, aligned_empty
 
 Kind = Literal["cosine", "sine", "sine_interior", "fourier"]
 
@@ -68,7 +67,10 @@ def fast_points(kind: Kind, minimum: int) -> int:
 
 def _is_fast(kind: Kind, points: int) -> bool:
     cells = points + 1 if kind == "sine_interior" else points
-    return (kind == "sine_interior" or points % 2 == 0) and max([1, *factorise(cells)]) <= 5
+    for factor in (2, 3, 5):
+        while cells % factor == 0:
+            cells //= factor
+    return cells == 1 and (kind == "sine_interior" or points % 2 == 0)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,21 @@ class Transform:
         return _matrix(self._derivative_waves)
 
     @cached_property
+    def ends(self) -> np.ndarray:
+        """(2, modes) factors of f(0) and f(L) in the weak derivative, beside the sum over the grid.
+
+        Cosines: e_j at the ends, from [f e_j]. Sines on interior points: half a cell of -f e_j', the ends of the
+        trapezoidal rule. The other grids leave nothing out.
+        """
+        last = (-1.0) ** self._indices
+        if self.kind == "cosine":
+            return np.stack([-self.amplitudes, last * self.amplitudes])
+        if self.kind == "sine_interior":
+            half = -self.spacing / 2 * self.wavenumbers * self.amplitudes
+            return np.stack([half, last * half])
+        return np.zeros((2, self.modes))
+
+    @cached_property
     def plans(self) -> Plans:
         """Tables for calls of `spde.fft_kernels.apply` from compiled code."""
         value, derivative = self._waves, self._derivative_waves
@@ -158,8 +175,7 @@ class Transform:
 
     def workspace(self) -> np.ndarray:
         """Memory for `workspace` arguments: one per thread, contents meaningless between calls."""
-        half = self._waves.half
-        return aligned_empty((workspace_size(half, factorise(half), self.points),))
+        return aligned_empty((self.plans.synthesis.sizes[-1],))
 
     def synthesis(
         self, modes: np.ndarray, out: np.ndarray | None = None, workspace: np.ndarray | None = None
@@ -208,8 +224,8 @@ class Transform:
         Parameters
         ----------
         values : (outer, points, inner) f on the grid
-        boundary : (outer, 2, inner) f at x = 0 and x = L; None where it is zero. It enters for cosines alone:
-            sines vanish there, and periodic functions have no ends
+        boundary : (outer, 2, inner) f at x = 0 and x = L; None where it is zero. Centred sines and periodic functions
+            need none, see `ends`
         out : (outer, modes, inner)
 
         Raises
@@ -217,9 +233,9 @@ class Transform:
         SpdeError : when an array is not C-contiguous float64 of the expected shape
         """
         out = self._apply(self.plans.derivative_analysis, values, out, workspace)
-        if boundary is not None and self.kind == "cosine":
+        if boundary is not None:
             _check("boundary", boundary, (values.shape[0], 2, values.shape[2]))
-            add_boundary(self.amplitudes, boundary, out)
+            add_boundary(self.ends, boundary, out)
         return out
 
     @cached_property
@@ -301,27 +317,25 @@ def _plan(waves: _Waves, analysis: bool, scale: float) -> Plan:
     """
     half, points, modes = waves.half, len(waves.places), len(waves.frequencies)
     radices = factorise(half)
-    sequence, (groups, members, terms) = waves.places, _groups(waves)
+    order, signs, (groups, members, terms) = (waves.places ^ 1) * LANES, waves.signs, _groups(waves)
     shuffled = (2 * positions(half, radices)[:, None] + np.arange(2)).ravel()
     if analysis:
-        sequence = shuffled[sequence]
-        terms = terms * scale
+        order, signs, terms = np.full(2 * half, -1), np.zeros(2 * half), terms * scale
+        order[shuffled[waves.places]], signs[shuffled[waves.places]] = np.arange(points), waves.signs
     else:
         # frequencies that are their own partner have their factors in the first pair; the second goes to no use
         idle = np.repeat(groups[:, :1] == groups[:, 2:3], 4, axis=1) & (np.arange(4) > 1)
         groups = np.where(idle, 2 * half + np.arange(4) % 2, shuffled[groups] ^ 1)
-        sequence = sequence ^ 1
     return Plan(
         analysis,
-        sequence,
-        waves.signs,
-        np.setdiff1d(np.arange(2 * half), sequence),
-        groups,
-        members,
+        order,
+        signs,
+        groups * LANES,
+        members if analysis else np.maximum(members, 0),
         terms,
         np.array(radices, np.int64),
         twiddle_table(radices),
-        (half, points, modes, eights(half)),
+        (half, points, modes, workspace_size(half, radices, points, modes)),
     )
 
 
@@ -351,7 +365,7 @@ def _groups(waves: _Waves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = np.argsort(group, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order)) - np.searchsorted(group[order], group[order])
-    number, width = half // 2 + 1, rank.max() + 1
+    number, width = half // 2 + 1, (rank.max() + 2) // 2 * 2
     members, terms = np.full((number, width), -1), np.zeros((number, width, 4))
     members[group, rank], terms[group, rank] = np.arange(len(group)), factors
     first, second = 2 * np.arange(number), 2 * (-np.arange(number) % half)
