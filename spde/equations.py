@@ -21,7 +21,6 @@ from spde.mobility import ModeMobility, MultipliedField
 from spde.noise import Covariance
 from spde.schemes import choose, stepper
 
-
 _CACHED_NUMBERS = 2**18  # of one array of a step: 2 MiB, the second-level cache of a core
 
 
