@@ -47,41 +47,40 @@ class Force:
         grid = _grid_functions(domain, laws, outputs)
         source = pointwise("terms", formulas or outputs, inputs, list(grid), parameters, terms.shifted, body)
         kernel = load(source).terms
+        slots = len(outputs) - len(noise) + np.arange(len(noise))
         self._slots = len(inputs), len(outputs), bool((conserved >= 0).any())
         derivatives = np.array(terms.derivatives, dtype=np.int64).reshape(-1, 2)
+        # neighbours may lie in another slab
+        slabs = 1 if terms.shifted or domain.dimensions == 1 else domain.grid_shape[0]
+        self._slab = domain.grid_size // slabs
         neighbours = domain.neighbours if terms.shifted else np.zeros((2, 1, 1), dtype=np.int64)
-        table = np.array(list(grid.values())).reshape(len(grid), domain.grid_size)
-        self.space = (
-            kernel,
-            *_plans(domain),
-            derivatives,
-            plain,
-            conserved,
-            domain.eigenvalues,
-            neighbours,
-            table,
-            values,
-        )
+        table = np.array(list(grid.values())).reshape(len(grid), slabs, self._slab)
+        table = np.ascontiguousarray(table.transpose(1, 0, 2))
+        places = (derivatives, plain, conserved, slots, domain.eigenvalues, neighbours)
+        self.space = (kernel, *_plans(domain), *places, table, values)
         self._work: tuple = (0, ())
 
     def __call__(self, modes: np.ndarray) -> np.ndarray:
-        """F of modes (d, batch), (d, batch); not to be called by two threads at once."""
+        """F of modes (d, batch), (d, batch), without noise terms; not to be called by two threads at once."""
         modes = np.ascontiguousarray(modes, dtype=float)
         out = np.empty_like(modes)
-        loops.force(modes, out, self.space, self.work(modes.shape[1]))
+        loops.force(modes, out, out, self.space, self.work(modes.shape[1]))
         return out
 
     def work(self, batch: int) -> tuple:
         """Scratch arrays for batches of one width, kept until another width is asked for."""
         if self._work[0] != batch:
             inputs, outputs, conserved = self._slots
-            size, points = self.domain.size, self.domain.grid_size
-            values = np.zeros((inputs, points + 1, batch))
-            raw = np.empty((outputs, points, batch))
-            extra = np.empty((size if conserved else 0, batch))
-            scratch = np.empty(2 * points * batch if self.domain.dimensions > 1 else 0)
-            workspace = tuple(axis.transform.workspace() for axis in self.domain.axes)
-            self._work = (batch, (values, raw, extra, scratch, workspace))
+            domain, slabs = self.domain, self.domain.grid_size // self._slab
+            # a row of zeros behind the points is the neighbour of those at a Dirichlet boundary
+            values = np.zeros((inputs, self._slab + 1, batch))
+            raw = np.empty((outputs, self._slab, batch))
+            extra = np.empty((domain.size if conserved else 0, batch))
+            rows = domain.size // domain.shape[0] * batch
+            wide = np.empty((inputs + outputs if slabs > 1 else 0, slabs, rows))
+            scratch = np.empty(2 * self._slab * batch if domain.dimensions > 1 else 0)
+            workspace = tuple(axis.transform.workspace() for axis in domain.axes)
+            self._work = (batch, (values, raw, extra, wide, scratch, workspace))
         return self._work[1]
 
 

@@ -1,12 +1,14 @@
 """The time loops in mode space: transforms, nonlinear terms, noise and linear part of many steps in one compiled call.
 
-Arrays are (fields * modes, batch) or (slots, points, batch), trajectories contiguous. The arguments `space` and `work`
-carry what all loops share:
+Arrays are (fields * modes, batch) or (slots, points, batch), trajectories contiguous. On two and more axes the grid is
+worked on slab by slab (a slab is one point of the first axis), so that what is wide stays in the cache.
 
-* space : (terms, plans, sizes, derivatives, plain, conserved, eigenvalues, neighbours, grid, parameters), see
-  `spde.forces.Force`; terms(values, grid, parameters, neighbours, out) computes the nonlinear terms at every point, and
-  is the only part that is compiled for an equation
-* work : (values, raw, extra, scratch, workspace), arrays for one batch width
+The arguments `space` and `work` carry what all loops share, see `spde.forces.Force`:
+
+* space : (terms, plans, sizes, derivatives, plain, conserved, noise, eigenvalues, neighbours, grid, parameters);
+  terms(values, grid, parameters, neighbours, out) computes the nonlinear terms at the points of a slab, and is the only
+  part that is compiled for an equation
+* work : (values, raw, extra, wide, scratch, workspace), arrays for one batch width
 """
 
 import warnings
@@ -20,56 +22,118 @@ warnings.filterwarnings("ignore", message="First-class function type feature is 
 
 
 @njit(nogil=True, error_model="numpy")
-def sweep(plans, given, wanted, source, target, scratch, workspace):
-    """Transform source (product of given, batch) into target (product of wanted, batch), axis after axis.
+def sweep(plans, given, wanted, first, last, source, target, scratch, workspace):
+    """Transform an array along the axes first ... last - 1, one after the other.
 
     Parameters
     ----------
     plans : one transform for each axis
     given, wanted : (axes,) sizes of the axes before and after
+    source, target : contiguous; sizes of the axes from `first` on, those beyond `last` as given, times the batch
     """
-    batch, axes = source.shape[1], len(given)
     half, start, end = len(scratch) // 2, source.reshape(-1), target.reshape(-1)
-    for a in range(axes):
-        outer, inner = 1, batch
-        for b in range(a):
+    rest = start.size
+    for a in range(first, last):
+        rest //= given[a]
+    for a in range(first, last):
+        outer, inner = 1, rest
+        for b in range(first, a):
             outer *= wanted[b]
-        for b in range(a + 1, axes):
+        for b in range(a + 1, last):
             inner *= given[b]
         n, m = given[a], wanted[a]
-        here, there = half * ((a + 1) % 2), half * (a % 2)
-        first = start if a == 0 else scratch[here : here + outer * n * inner]
-        last = end if a == axes - 1 else scratch[there : there + outer * m * inner]
-        apply(plans[a], first.reshape((outer, n, inner)), last.reshape((outer, m, inner)), workspace[a])
+        here, there = half * ((a - first + 1) % 2), half * ((a - first) % 2)
+        before = start if a == first else scratch[here : here + outer * n * inner]
+        after = end if a == last - 1 else scratch[there : there + outer * m * inner]
+        apply(plans[a], before.reshape((outer, n, inner)), after.reshape((outer, m, inner)), workspace[a])
+
+
+@njit(nogil=True, error_model="numpy")
+def widen(modes, driven, space, work):
+    """First axis of everything that goes onto the grid: fields, their derivatives along it, noise."""
+    _, plans, sizes, derivatives, plain, _, noise, eigenvalues, _, _, _ = space
+    _, _, _, wide, scratch, workspace = work
+    size, fields = len(eigenvalues), len(plain)
+    for f in range(fields):
+        part = modes[f * size : (f + 1) * size]
+        sweep(plans[0], sizes[0], sizes[1], 0, 1, part, wide[f], scratch, workspace)
+        if len(noise):
+            part, slot = driven[f * size : (f + 1) * size], fields + len(derivatives) + f
+            sweep(plans[0], sizes[0], sizes[1], 0, 1, part, wide[slot], scratch, workspace)
+    for d in range(len(derivatives)):
+        f, axis = derivatives[d]
+        if axis == 0:
+            part = modes[f * size : (f + 1) * size]
+            sweep(plans[2], sizes[0], sizes[1], 0, 1, part, wide[fields + d], scratch, workspace)
+
+
+@njit(nogil=True, error_model="numpy")
+def fill(values, slot, plans, sizes, modes, f, slab, wide_slot, space, work):
+    """values[slot] on a slab from `modes` of field f, or from what `widen` made of them."""
+    size, slabs = len(space[7]), space[9].shape[0]
+    wide, scratch, workspace = work[3], work[4], work[5]
+    target, axes = values[slot, : space[9].shape[2]], sizes.shape[1]
+    if slabs == 1:
+        part = modes[f * size : (f + 1) * size]
+        sweep(plans, sizes[0], sizes[1], 0, axes, part, target, scratch, workspace)
+    else:
+        sweep(plans, sizes[0], sizes[1], 1, axes, wide[wide_slot, slab], target, scratch, workspace)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def force(modes, out, space, work):
-    """out = F(modes): reaction, flux divergence and Laplacian of the potential."""
-    terms, plans, sizes, derivatives, plain, conserved, eigenvalues, neighbours, grid, p = space
-    values, raw, extra, scratch, workspace = work
-    size, points = len(eigenvalues), raw.shape[1]
-    fields = len(plain)
-    for f in range(fields):
-        sweep(plans[0], sizes[0], sizes[1], modes[f * size : (f + 1) * size], values[f, :points], scratch, workspace)
-    for slot in range(len(derivatives)):
-        f, axis = derivatives[slot]
-        target = values[fields + slot, :points]
-        sweep(plans[2 + axis], sizes[0], sizes[1], modes[f * size : (f + 1) * size], target, scratch, workspace)
-    terms(values, grid, p, neighbours, raw)
+def force(modes, out, driven, space, work):
+    """out = F(modes): reaction, flux divergence and Laplacian of the potential; `driven` = noise term of `driven`.
+
+    `driven` is the noise in modes, multiplied by its amplitude on the grid; it is not touched for additive noise.
+    """
+    terms, plans, sizes, derivatives, plain, conserved, noise, eigenvalues, neighbours, grid, p = space
+    values, raw, extra, wide, scratch, workspace = work
+    size, fields, axes, slabs = len(eigenvalues), len(plain), sizes.shape[1], grid.shape[0]
+    inputs, outputs = values.shape[0], raw.shape[0]
+    if slabs > 1:
+        widen(modes, driven, space, work)
+    for slab in range(slabs):
+        for f in range(fields):
+            fill(values, f, plans[0], sizes, modes, f, slab, f, space, work)
+            if len(noise):
+                slot = fields + len(derivatives) + f
+                fill(values, slot, plans[0], sizes, driven, f, slab, slot, space, work)
+        for d in range(len(derivatives)):
+            f, axis = derivatives[d]
+            # along the first axis the derivative is taken already where there are slabs
+            taken = slabs > 1 and axis == 0
+            plan = plans[0] if taken else plans[2 + axis]
+            fill(values, fields + d, plan, sizes, modes, f, slab, fields + d if taken else f, space, work)
+        terms(values, grid[slab], p, neighbours, raw)
+        if slabs > 1:
+            for o in range(outputs):
+                sweep(plans[1], sizes[1], sizes[0], 1, axes, raw[o], wide[inputs + o, slab], scratch, workspace)
     for f in range(fields):
         target = out[f * size : (f + 1) * size]
         if plain[f] >= 0:
-            sweep(plans[1], sizes[1], sizes[0], raw[plain[f]], target, scratch, workspace)
+            narrow(plain[f], target, inputs, space, work)
         else:
             for j in range(size):
-                for b in range(modes.shape[1]):
+                for b in range(target.shape[1]):
                     target[j, b] = 0.0
         if conserved[f] >= 0:
-            sweep(plans[1], sizes[1], sizes[0], raw[conserved[f]], extra, scratch, workspace)
+            narrow(conserved[f], extra, inputs, space, work)
             for j in range(size):
-                for b in range(modes.shape[1]):
+                for b in range(target.shape[1]):
                     target[j, b] -= eigenvalues[j] * extra[j, b]
+        if len(noise):
+            narrow(noise[f], driven[f * size : (f + 1) * size], inputs, space, work)
+
+
+@njit(nogil=True, error_model="numpy")
+def narrow(output, target, inputs, space, work):
+    """Modes of one output of the nonlinear terms."""
+    plans, sizes, slabs = space[1], space[2], space[9].shape[0]
+    raw, wide, scratch, workspace = work[1], work[3], work[4], work[5]
+    if slabs == 1:
+        sweep(plans[1], sizes[1], sizes[0], 0, sizes.shape[1], raw[output], target, scratch, workspace)
+    else:
+        sweep(plans[1], sizes[1], sizes[0], 0, 1, wide[inputs + output], target, scratch, workspace)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -107,60 +171,42 @@ def linear(modes, decay, scale, address, step, steps, normal):
 def additive(modes, old, new, decay, gain, scale, correction, address, step, steps, normal, space, work):
     """Steps of a scheme of one stage, or of two where `correction` is not empty; see `Coefficients`."""
     for index in range(step, step + steps):
-        force(modes, old, space, work)
+        force(modes, old, old, space, work)
         drive(modes, old, decay, gain, scale, address, index, normal)
         if len(correction):
-            force(modes, new, space, work)
+            force(modes, new, new, space, work)
             for i in range(modes.shape[0]):
                 for b in range(modes.shape[1]):
                     modes[i, b] += correction[i] * (new[i, b] - old[i, b])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def splitting(modes, decay, scale, halves, address, step, steps, normal, space, work):
-    """Steps of a splitting: `terms` is the flow of the reaction over one step.
+def splitting(modes, moved, decay, scale, halves, address, step, steps, normal, space, work):
+    """Steps of a splitting: the terms are the flow of the reaction over one step.
 
     halves : 1 for flow then linear part (Lie), 2 for linear part over half a step before and after the flow (Strang)
     """
-    terms, plans, sizes, _, plain, _, eigenvalues, neighbours, grid, p = space
-    values, raw, _, scratch, workspace = work
-    size, points = len(eigenvalues), raw.shape[1]
     for index in range(step, step + steps):
         if halves == 2:
             relax(modes, decay, scale, address, 2 * index, normal)
-        for f in range(len(plain)):
-            sweep(
-                plans[0], sizes[0], sizes[1], modes[f * size : (f + 1) * size], values[f, :points], scratch, workspace
-            )
-        terms(values, grid, p, neighbours, raw)
-        for f in range(len(plain)):
-            sweep(plans[1], sizes[1], sizes[0], raw[f], modes[f * size : (f + 1) * size], scratch, workspace)
+        force(modes, moved, moved, space, work)
+        for i in range(modes.shape[0]):
+            for b in range(modes.shape[1]):
+                modes[i, b] = moved[i, b]
         relax(modes, decay, scale, address, halves * index + halves - 1, normal)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def multiplicative(modes, old, driven, decay, gain, push, scale, address, step, steps, normal, space, work):
-    """Steps modes = decay modes + gain F + push (g(u) dW), with the noise multiplied on the grid.
-
-    `terms` has the noise of each field behind its other inputs, and the noise term of each behind its other outputs.
-    """
-    _, plans, sizes, _, plain, _, eigenvalues, _, _, _ = space
-    values, raw, _, scratch, workspace = work
-    size, points = len(eigenvalues), raw.shape[1]
-    fields, batch = len(plain), modes.shape[1]
+    """Steps modes = decay modes + gain F + push (g(u) dW), with the noise multiplied on the grid."""
+    batch = modes.shape[1]
     for index in range(step, step + steps):
         for quad in range((modes.shape[0] + 3) // 4):
             draw(normal, address, index, quad)
             for row in range(min(4, modes.shape[0] - 4 * quad)):
                 for b in range(batch):
                     driven[4 * quad + row, b] = scale[4 * quad + row] * normal[row, b]
-        for f in range(fields):
-            part, slot = driven[f * size : (f + 1) * size], values.shape[0] - fields + f
-            sweep(plans[0], sizes[0], sizes[1], part, values[slot, :points], scratch, workspace)
-        force(modes, old, space, work)
-        for f in range(fields):
-            part, slot = driven[f * size : (f + 1) * size], raw.shape[0] - fields + f
-            sweep(plans[1], sizes[1], sizes[0], raw[slot], part, scratch, workspace)
+        force(modes, old, driven, space, work)
         for i in range(modes.shape[0]):
             for b in range(batch):
                 modes[i, b] = decay[i] * modes[i, b] + gain[i] * old[i, b] + push[i] * driven[i, b]

@@ -62,7 +62,7 @@ class SplittingStepper(Stepper):
         else:
             flowing = [replace(law, reaction=flow) for law, flow in zip(laws, flows)]
             self._flow = Force(equation.domain, flowing, equation.names)
-        self._normal = np.empty((4, 0))
+        self._scratch: tuple = (0, ())
 
     def enter(self, states: np.ndarray) -> np.ndarray:
         """Modes of states, a new array."""
@@ -75,11 +75,12 @@ class SplittingStepper(Stepper):
 
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
         """Modes after some steps, in place."""
-        if self._normal.shape[1] != array.shape[1]:
-            self._normal = scratch(array.shape, 0)[0]
-        flow, position = self._flow, (noise.address, step, steps)
-        work = flow.work(array.shape[1])
-        loops.splitting(array, self._decay, self._scale, self._halves, *position, self._normal, flow.space, work)
+        if self._scratch[0] != array.shape[1]:
+            self._scratch = (array.shape[1], scratch(array.shape, 1))
+        normal, moved, _ = self._scratch[1]
+        flow, linear = self._flow, (self._decay, self._scale, self._halves)
+        work, position = flow.work(array.shape[1]), (noise.address, step, steps)
+        loops.splitting(array, moved, *linear, *position, normal, flow.space, work)
         return array
 
 
