@@ -1,4 +1,4 @@
-"""Time stepping keeps the invariant law: started from exact fields, averages stay where the transfer matrix has them."""
+"""Time stepping keeps the invariant law: started from exact fields, averages stay at the transfer matrix's values."""
 
 from functools import cache
 
