@@ -50,8 +50,8 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
         progress.say("time stepping: {} ({})".format(*plan.system.choose_scheme(config.ensemble.scheme)))
         if config.koopman and config.koopman.estimator == "reversible" and plan.system.reversible is False:
             progress.say(
-                "koopman.estimator: reversible assumes detailed balance, which this system does not have: its rates are "
-                "those of symmetrised pairs; edmd assumes nothing"
+                "koopman.estimator: reversible assumes detailed balance, which this system does not have: its rates "
+                "are those of symmetrised pairs; edmd assumes nothing"
             )
     if config.output.checkpoint is not None:
         progress.say("output.checkpoint has no effect in this version: the run starts from the beginning")
