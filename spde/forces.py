@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
+from numba import cfunc, float64, typeof, void
 
 from spde import loops
 from spde.codegen import load, pointwise
@@ -12,6 +14,7 @@ from spde.domain import Domain
 from spde.driving import Direct
 from spde.expressions import symbols
 from spde.formulas import Law, abstract
+from spde.transforms import Transform
 
 
 class Force:
@@ -82,8 +85,16 @@ class Force:
             wide = np.empty((inputs + outputs if slabs > 1 else 0, slabs, rows))
             scratch = np.empty(2 * self._slab * batch if domain.dimensions > 1 else 0)
             workspace = tuple(axis.transform.workspace() for axis in domain.axes)
-            self._work = (batch, (values, raw, extra, wide, scratch, workspace))
+            self._work = (batch, (values, raw, extra, wide, scratch, workspace, _transform()))
         return self._work[1]
+
+
+@cache
+def _transform():
+    """`loops.one_axis`, compiled to a C function: its machine code is made once, not for every loop that calls it."""
+    plan = Transform("cosine", 1.0, 2, 2).plans.synthesis
+    field = float64[:, :, ::1]
+    return cfunc(void(typeof(plan), field, field, float64[::1]), cache=True)(loops.one_axis)
 
 
 def _plans(domain: Domain) -> tuple:

@@ -158,6 +158,17 @@ def inlined(typingctx):
 
 
 @intrinsic
+def called(typingctx):
+    """First statement of a function that LLVM must not copy into its callers: long ones would compile once for each."""
+
+    def generate(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def wide_vectors(typingctx):
     """First statement of a kernel in which LLVM may use 512-bit vectors where the processor has them.
 

@@ -8,7 +8,7 @@ The arguments `space` and `work` carry what all loops share, see `spde.forces.Fo
 * space : (terms, plans, sizes, derivatives, plain, conserved, noise, eigenvalues, neighbours, grid, parameters);
   terms(values, grid, parameters, neighbours, out) computes the nonlinear terms at the points of a slab, and is the only
   part that is compiled for an equation
-* work : (values, raw, extra, wide, scratch, workspace), arrays for one batch width
+* work : (values, raw, extra, wide, scratch, workspace, transform), arrays for one batch width, and `one_axis` compiled
 """
 
 import warnings
@@ -17,12 +17,18 @@ from numba import njit
 
 from spde.driving import draw, keep
 from spde.fft_kernels import apply
+from spde.functions import called
 
 warnings.filterwarnings("ignore", message="First-class function type feature is experimental")
 
 
+def one_axis(plan, source, target, workspace):
+    """Transform along one axis, see `spde.fft_kernels.apply`; compiled as a C function, once for all loops."""
+    apply(plan, source, target, workspace)
+
+
 @njit(nogil=True, error_model="numpy")
-def sweep(plans, given, wanted, first, last, source, target, scratch, workspace):
+def sweep(plans, given, wanted, first, last, source, target, work):
     """Transform an array along the axes first ... last - 1, one after the other.
 
     Parameters
@@ -31,6 +37,8 @@ def sweep(plans, given, wanted, first, last, source, target, scratch, workspace)
     given, wanted : (axes,) sizes of the axes before and after
     source, target : contiguous; sizes of the axes from `first` on, those beyond `last` as given, times the batch
     """
+    called()
+    scratch, workspace, transform = work[4], work[5], work[6]
     half, start, end = len(scratch) // 2, source.reshape(-1), target.reshape(-1)
     rest = start.size
     for a in range(first, last):
@@ -45,39 +53,41 @@ def sweep(plans, given, wanted, first, last, source, target, scratch, workspace)
         here, there = half * ((a - first + 1) % 2), half * ((a - first) % 2)
         before = start if a == first else scratch[here : here + outer * n * inner]
         after = end if a == last - 1 else scratch[there : there + outer * m * inner]
-        apply(plans[a], before.reshape((outer, n, inner)), after.reshape((outer, m, inner)), workspace[a])
+        transform(plans[a], before.reshape((outer, n, inner)), after.reshape((outer, m, inner)), workspace[a])
 
 
 @njit(nogil=True, error_model="numpy")
 def widen(modes, driven, space, work):
     """First axis of everything that goes onto the grid: fields, their derivatives along it, noise."""
+    called()
     _, plans, sizes, derivatives, plain, _, noise, eigenvalues, _, _, _ = space
-    _, _, _, wide, scratch, workspace = work
+    wide = work[3]
     size, fields = len(eigenvalues), len(plain)
     for f in range(fields):
         part = modes[f * size : (f + 1) * size]
-        sweep(plans[0], sizes[0], sizes[1], 0, 1, part, wide[f], scratch, workspace)
+        sweep(plans[0], sizes[0], sizes[1], 0, 1, part, wide[f], work)
         if len(noise):
             part, slot = driven[f * size : (f + 1) * size], fields + len(derivatives) + f
-            sweep(plans[0], sizes[0], sizes[1], 0, 1, part, wide[slot], scratch, workspace)
+            sweep(plans[0], sizes[0], sizes[1], 0, 1, part, wide[slot], work)
     for d in range(len(derivatives)):
         f, axis = derivatives[d]
         if axis == 0:
             part = modes[f * size : (f + 1) * size]
-            sweep(plans[2], sizes[0], sizes[1], 0, 1, part, wide[fields + d], scratch, workspace)
+            sweep(plans[2], sizes[0], sizes[1], 0, 1, part, wide[fields + d], work)
 
 
 @njit(nogil=True, error_model="numpy")
 def fill(values, slot, plans, sizes, modes, f, slab, wide_slot, space, work):
     """values[slot] on a slab from `modes` of field f, or from what `widen` made of them."""
+    called()
     size, slabs = len(space[7]), space[9].shape[0]
-    wide, scratch, workspace = work[3], work[4], work[5]
+    wide = work[3]
     target, axes = values[slot, : space[9].shape[2]], sizes.shape[1]
     if slabs == 1:
         part = modes[f * size : (f + 1) * size]
-        sweep(plans, sizes[0], sizes[1], 0, axes, part, target, scratch, workspace)
+        sweep(plans, sizes[0], sizes[1], 0, axes, part, target, work)
     else:
-        sweep(plans, sizes[0], sizes[1], 1, axes, wide[wide_slot, slab], target, scratch, workspace)
+        sweep(plans, sizes[0], sizes[1], 1, axes, wide[wide_slot, slab], target, work)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -86,8 +96,9 @@ def force(modes, out, driven, space, work):
 
     `driven` is the noise in modes, multiplied by its amplitude on the grid; it is not touched for additive noise.
     """
+    called()
     terms, plans, sizes, derivatives, plain, conserved, noise, eigenvalues, neighbours, grid, p = space
-    values, raw, extra, wide, scratch, workspace = work
+    values, raw, extra, wide = work[0], work[1], work[2], work[3]
     size, fields, axes, slabs = len(eigenvalues), len(plain), sizes.shape[1], grid.shape[0]
     inputs, outputs = values.shape[0], raw.shape[0]
     if slabs > 1:
@@ -107,7 +118,7 @@ def force(modes, out, driven, space, work):
         terms(values, grid[slab], p, neighbours, raw)
         if slabs > 1:
             for o in range(outputs):
-                sweep(plans[1], sizes[1], sizes[0], 1, axes, raw[o], wide[inputs + o, slab], scratch, workspace)
+                sweep(plans[1], sizes[1], sizes[0], 1, axes, raw[o], wide[inputs + o, slab], work)
     for f in range(fields):
         target = out[f * size : (f + 1) * size]
         if plain[f] >= 0:
@@ -128,17 +139,19 @@ def force(modes, out, driven, space, work):
 @njit(nogil=True, error_model="numpy")
 def narrow(output, target, inputs, space, work):
     """Modes of one output of the nonlinear terms."""
+    called()
     plans, sizes, slabs = space[1], space[2], space[9].shape[0]
-    raw, wide, scratch, workspace = work[1], work[3], work[4], work[5]
+    raw, wide = work[1], work[3]
     if slabs == 1:
-        sweep(plans[1], sizes[1], sizes[0], 0, sizes.shape[1], raw[output], target, scratch, workspace)
+        sweep(plans[1], sizes[1], sizes[0], 0, sizes.shape[1], raw[output], target, work)
     else:
-        sweep(plans[1], sizes[1], sizes[0], 0, 1, wide[inputs + output], target, scratch, workspace)
+        sweep(plans[1], sizes[1], sizes[0], 0, 1, wide[inputs + output], target, work)
 
 
 @njit(nogil=True, error_model="numpy")
 def drive(modes, force_values, decay, gain, scale, address, step, normal):
     """modes = decay modes + gain force + scale N(0, 1), in place."""
+    called()
     for quad in range((modes.shape[0] + 3) // 4):
         draw(normal, address, step, quad)
         for row in range(min(4, modes.shape[0] - 4 * quad)):
@@ -151,6 +164,7 @@ def drive(modes, force_values, decay, gain, scale, address, step, normal):
 @njit(nogil=True, error_model="numpy")
 def relax(modes, decay, scale, address, step, normal):
     """modes = decay modes + scale N(0, 1), in place."""
+    called()
     for quad in range((modes.shape[0] + 3) // 4):
         draw(normal, address, step, quad)
         for row in range(min(4, modes.shape[0] - 4 * quad)):

@@ -394,7 +394,7 @@ def test_baoab_has_the_exact_law_of_positions_in_a_quadratic_potential():
 def test_a_trajectory_does_not_depend_on_its_batch(system, scheme):
     stepper, seen = system.stepper(0.05, scheme), []
     start = np.random.default_rng(12).normal(size=(system.dimension, 13))
-    whole = stepper.advance(start, Noise(8, 1, 4), 3, 20, lambda states: seen.append(states.copy()))
+    whole = stepper.advance(start, Noise(8, 1, 4), 3, 20, lambda states: seen.extend(states.copy()))
     part = stepper.advance(stepper.advance(start[:, 5:8], Noise(8, 1, 9), 3, 11), Noise(8, 1, 9), 14, 9)
     assert np.ascontiguousarray(whole[:, 5:8]).tobytes() == part.tobytes()
     assert len(seen) == 20 and seen[-1].tobytes() == whole.tobytes()
