@@ -76,7 +76,7 @@ class Assembler:
     coordinates, dictionary : what is evaluated
     pairing : how records pair up
     matrices : names of the sums wanted, see `MATRICES`
-    mobility : (c, c) mobility of the coordinates, needed for "form" and "flux"
+    mobility : of the state, needed for "form" and "flux"
     drift : function (d, batch) -> (d, batch), the system's drift, needed for "flux" = sum psi (G psi)^T
     observables : name -> function (d, batch) -> (batch,); gives the vectors "f:name"
     killing : names whose path integrals come with the windows; gives "k:name"
@@ -159,12 +159,14 @@ class Assembler:
         return psi[position].reshape(-1, psi.shape[-1])
 
     def _accumulate_generator(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
-        z = self.coordinates(states)
+        if "form" not in self.names and "flux" not in self.names:
+            return
+        z, mobility = self.coordinates(states), self.coordinates.mobility(self.mobility, states)
         if "form" in self.names:
-            moments.accumulate("form", self.dictionary.dirichlet_form(z, self.mobility, psi_x))
+            moments.accumulate("form", self.dictionary.dirichlet_form(z, mobility, psi_x))
         if "flux" in self.names:
-            drift = self.coordinates.velocity(self.drift(states))
-            rates = self.dictionary.generator(z, drift, self.mobility, psi_x)
+            drift = self.coordinates.velocity(self.drift(states), states, self.mobility)
+            rates = self.dictionary.generator(z, drift, mobility, psi_x)
             moments.product_update("flux", psi_x, rates)
             moments.add("flux", rates.sum(axis=0))
 

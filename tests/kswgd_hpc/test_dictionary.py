@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kswgd_hpc.dictionary import GaussianDictionary, PolynomialDictionary
-from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
+from kswgd_hpc.dictionary.centres import farthest_points, nearest_neighbour
 
 RNG = np.random.default_rng(0)
 Z = RNG.normal(size=(7, 3))
@@ -82,7 +82,7 @@ def test_farthest_points_cover_and_their_prefixes_too():
     for count, radius in ((25, 0.2), (100, 0.1)):
         distance = np.sqrt(((points[:, None] - chosen[None, :count]) ** 2).sum(-1)).min(axis=1)
         assert distance.max() < radius
-    assert 0.07 < automatic_bandwidth(chosen) < 0.15
+    assert 0.06 < nearest_neighbour(chosen) < 0.13
 
 
 def test_coinciding_points_are_chosen_once():
