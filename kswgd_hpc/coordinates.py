@@ -174,11 +174,13 @@ class Pilot:
     observed : map to the raw coordinates
     raw : (n, c) raw coordinates
     mobility : (c, c) of the raw coordinates, averaged over the sample where it depends on the state
+    pairs : two (m, c) arrays, raw coordinates at both ends of pairs a lag apart; None where none were asked for
     """
 
     observed: CoordinateMap
     raw: np.ndarray
     mobility: np.ndarray
+    pairs: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class WithMobility:

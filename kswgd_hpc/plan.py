@@ -242,8 +242,21 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
 def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
     """Run the burn-in, and look at some states: the raw coordinates of a pilot sample. Collective.
 
-    Principal directions are found from the pilot's own states first.
+    Principal directions are found from the pilot's own states first. Pairs are added where a bandwidth is to be
+    cross-validated by them.
     """
+    pilot, ensemble = _pilot_states(comm, config, plan, tick), plan.ensemble
+    judged = config.koopman is not None and getattr(config.koopman.dictionary, "bandwidth", None) == "cross_validated"
+    if not judged or ensemble.pairing.lag == 0:
+        return pilot
+    # a pair is a state with its own past
+    pairs = DelayedEnsemble(ensemble, 2, ensemble.pairing.lag)
+    both = pairs.pilot(comm, DelayMap(pilot.observed, ensemble.dimension, 2), lambda _units: None)
+    y, x = np.split(both, 2, axis=1)
+    return replace(pilot, pairs=(x, y))
+
+
+def _pilot_states(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
     delayed = isinstance(plan.ensemble, DelayedEnsemble)
     source = plan.ensemble.source if delayed else plan.ensemble
     principal = _principal(config)
@@ -286,8 +299,8 @@ def _pilot(shown: CoordinateMap | WithMobility, rows: np.ndarray, mobility) -> P
 def assembler_for(config: Config, plan: Plan, pilot: Pilot) -> Assembler:
     """The assembler of the sums that a run needs, its coordinates and dictionary made from the pilot sample."""
     coordinates = whitened(pilot) if config.koopman.dictionary.kind in _WHITENED else intrinsic(pilot)
-    dictionary = fit(config.koopman.dictionary, coordinates, pilot, config.koopman.modes, config.seed)
-    estimator = config.koopman.estimator
+    estimator, modes = config.koopman.estimator, config.koopman.modes
+    dictionary = fit(config.koopman.dictionary, coordinates, pilot, modes, estimator == "reversible", config.seed)
     names = list(MATRICES[estimator])
     if config.kswgd is not None and "form" not in names:
         names.append("form")  # transport uses the symmetrised generator: see `_transport_spectrum`

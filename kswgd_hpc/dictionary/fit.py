@@ -11,7 +11,7 @@ import numpy as np
 from kswgd_hpc import streams
 from kswgd_hpc.coordinates import Coordinates, Pilot
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.bandwidth import cross_validated
+from kswgd_hpc.dictionary.bandwidth import PairScore, StateScore, cross_validated
 from kswgd_hpc.dictionary.centres import farthest_points, kmeans, nearest_neighbour
 from kswgd_hpc.dictionary.fourier import FourierDictionary
 from kswgd_hpc.dictionary.gaussian import GaussianDictionary
@@ -36,18 +36,18 @@ _WIDTHS = {"gaussian": 1.2, "matern": 1.5, "rational_quadratic": 1.0, "wendland"
 class _Sample:
     """The pilot in scaled coordinates.
 
-    z : (n, c); mobility : (c, c) of z; origin : (c,) z where all raw coordinates are zero; scale : (c,) raw units of z
+    z : (n, c); origin : (c,) z where all raw coordinates are zero; scale : (c,) raw units of z
+    score : judge of bandwidths
     """
 
     z: np.ndarray
-    mobility: np.ndarray
     origin: np.ndarray
     scale: np.ndarray
-    modes: int
+    score: PairScore | StateScore
     seed: int
 
 
-def fit(spec: Any, coordinates: Coordinates, pilot: Pilot, modes: int, seed: int) -> Dictionary:
+def fit(spec: Any, coordinates: Coordinates, pilot: Pilot, modes: int, reversible: bool, seed: int) -> Dictionary:
     """The dictionary that a section of the configuration describes.
 
     Parameters
@@ -56,12 +56,23 @@ def fit(spec: Any, coordinates: Coordinates, pilot: Pilot, modes: int, seed: int
     coordinates : how the pilot is scaled
     pilot : the same on every rank, so the dictionary is too
     modes : number of eigenpairs that will be asked for
+    reversible : whether pairs have no direction of time
     seed : of the run
     """
-    scale = coordinates.scale
-    mobility = pilot.mobility / np.outer(scale, scale)
-    origin = coordinates.rescale(np.zeros(coordinates.size))
-    return _fit(spec, _Sample(coordinates.rescale(pilot.raw), mobility, origin, scale, modes, seed))
+    z, origin = coordinates.rescale(pilot.raw), coordinates.rescale(np.zeros(coordinates.size))
+    score = _score(coordinates, pilot, modes, reversible)
+    return _fit(spec, _Sample(z, origin, coordinates.scale, score, seed))
+
+
+def _score(coordinates: Coordinates, pilot: Pilot, modes: int, reversible: bool) -> PairScore | StateScore:
+    if pilot.pairs is not None:
+        x, y = map(coordinates.rescale, pilot.pairs)
+        return PairScore(x, y, modes, reversible)
+    mobility = pilot.mobility / np.outer(coordinates.scale, coordinates.scale)
+    noise = np.diag(mobility)
+    # where some coordinates have no noise of their own all that is known is that functions should be smooth
+    degenerate = noise.min() <= 1e-12 * noise.max()
+    return StateScore(coordinates.rescale(pilot.raw), np.eye(len(noise)) if degenerate else mobility, modes)
 
 
 def _fit(spec: Any, pilot: _Sample) -> Dictionary:
@@ -188,7 +199,7 @@ def _bandwidth(spec: Any, pilot: _Sample, make: Callable, automatic: Callable[[]
     if spec.bandwidth == "auto":
         return automatic()
     if spec.bandwidth == "cross_validated":
-        return cross_validated(make, automatic(), pilot.z, pilot.mobility, pilot.modes)
+        return cross_validated(make, automatic(), pilot.score)
     return spec.bandwidth
 
 

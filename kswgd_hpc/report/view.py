@@ -71,14 +71,21 @@ class Run:
         return len(self.data["ensemble/mean"])
 
     def component(self, index: int) -> str:
-        """Name of a component of the state."""
+        """Name of a component of the state, and how long ago where the states are delays."""
+        delay, place = divmod(index, self.dimension // self._delays)
         spec = self.config.system if self.config is not None else None
-        if isinstance(spec, configuration.DiffusionSystem):
-            return spec.variables[index]
-        return f"component {index + 1}"
+        name = spec.variables[place] if isinstance(spec, configuration.DiffusionSystem) else f"component {place + 1}"
+        return f"{name}, {delay * self.config.koopman.coordinates.spacing:g} earlier" if delay else name
+
+    @property
+    def _delays(self) -> int:
+        """Number of states of the system, one after the other, that a state of the ensemble holds."""
+        coordinates = self.config.koopman.coordinates if self.config is not None and self.config.koopman else None
+        return coordinates.count if coordinates is not None and coordinates.kind == "delay" else 1
 
     def fields(self, states: np.ndarray) -> np.ndarray:
-        """(n, grid points) values on the grid of states (n, d)."""
+        """(n, grid points) values on the grid of states (n, d); the latest of delays."""
+        states = states[:, : self.dimension // self._delays]
         if self.interval.discretization == "finite_difference":
             return states
         return self.interval.synthesis(np.ascontiguousarray(states.T)).T
@@ -142,11 +149,8 @@ class Run:
 
     def _coordinate_map(self) -> CoordinateMap:
         """The map to raw coordinates, as the run built it."""
-        dimension = self.dimension
-        if self.config.koopman.coordinates.kind == "delay":
-            dimension //= self.config.koopman.coordinates.count
         matrix = self.data.get("koopman/coordinate_matrix")
-        return coordinate_map(self.config, systems.build(self.config), dimension, matrix)
+        return coordinate_map(self.config, systems.build(self.config), self.dimension // self._delays, matrix)
 
     def _dictionary(self) -> Dictionary:
         inside = "koopman/dictionary/"
