@@ -73,8 +73,8 @@ class StateScore:
     """Variational score of states without time, by the resolvent (1 + t L)^-1 of the Dirichlet form S.
 
     On the held-out half, tr[ (V^T (C0 + t S) V)^-1 V^T C0 V ], with V the slowest functions of the half that was
-    fitted; no V of rank r brings it, but for sampling, above the sum of 1 / (1 + t lambda_k). t is the time in which free
-    diffusion covers the sample. Held-out states lie as little in the gaps of the sample as those that were
+    fitted; no V of rank r brings it, but for sampling, above the sum of 1 / (1 + t lambda_k). t is the time in which
+    free diffusion covers the sample. Held-out states lie as little in the gaps of the sample as those that were
     fitted, and gradients there are overlooked by both: nothing narrower than the first guess is tried.
 
     z : (n, c) states; mobility : (c, c) of z; modes : as for PairScore
