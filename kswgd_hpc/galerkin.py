@@ -19,7 +19,6 @@ from scipy.linalg.blas import dgemm, dsyrk
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.ensemble import Pairing, Window
-from kswgd_hpc.mobility import LocalMobility, dirichlet_form, generator
 from kswgd_hpc.parallel import fixed_sum, sum_blocks
 
 # matrices of the Galerkin problem by estimator: left and right hand sides are combined from these sums
@@ -77,7 +76,7 @@ class Assembler:
     coordinates, dictionary : what is evaluated
     pairing : how records pair up
     matrices : names of the sums wanted, see `MATRICES`
-    mobility : (c, c) mobility of the coordinates, or what it is at each state; needed for "form" and "flux"
+    mobility : of the state, needed for "form" and "flux"
     drift : function (d, batch) -> (d, batch), the system's drift, needed for "flux" = sum psi (G psi)^T
     observables : name -> function (d, batch) -> (batch,); gives the vectors "f:name"
     killing : names whose path integrals come with the windows; gives "k:name"
@@ -90,7 +89,7 @@ class Assembler:
         dictionary: Dictionary,
         pairing: Pairing,
         matrices: Sequence[str],
-        mobility: np.ndarray | LocalMobility | None = None,
+        mobility: np.ndarray | None = None,
         drift: Callable | None = None,
         observables: Mapping[str, Callable] | None = None,
         killing: Sequence[str] = (),
@@ -160,28 +159,14 @@ class Assembler:
         return psi[position].reshape(-1, psi.shape[-1])
 
     def _accumulate_generator(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
-        z = self.coordinates(states)
-        if isinstance(self.mobility, LocalMobility):
-            self._accumulate_local_generator(moments, states, z, psi_x)
-            return
-        if "form" in self.names:
-            moments.accumulate("form", self.dictionary.dirichlet_form(z, self.mobility, psi_x))
-        if "flux" in self.names:
-            drift = self.coordinates.velocity(self.drift(states))
-            rates = self.dictionary.generator(z, drift, self.mobility, psi_x)
-            moments.product_update("flux", psi_x, rates)
-            moments.add("flux", rates.sum(axis=0))
-
-    def _accumulate_local_generator(self, moments: Moments, states, z: np.ndarray, psi_x: np.ndarray) -> None:
-        """As above, for a mobility that depends on the state."""
         if "form" not in self.names and "flux" not in self.names:
             return
-        directions = self.mobility.directions(states)
+        z, mobility = self.coordinates(states), self.coordinates.mobility(self.mobility, states)
         if "form" in self.names:
-            moments.accumulate("form", dirichlet_form(self.dictionary, z, directions, psi_x))
+            moments.accumulate("form", self.dictionary.dirichlet_form(z, mobility, psi_x))
         if "flux" in self.names:
-            drift = self.coordinates.velocity(self.drift(states))
-            rates = generator(self.dictionary, z, drift, directions, psi_x)
+            drift = self.coordinates.velocity(self.drift(states), states, self.mobility)
+            rates = self.dictionary.generator(z, drift, mobility, psi_x)
             moments.product_update("flux", psi_x, rates)
             moments.add("flux", rates.sum(axis=0))
 

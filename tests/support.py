@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from kswgd_hpc.config import parse
 from kswgd_hpc.parallel import local
-from kswgd_hpc.plan import assembler_for, build
+from kswgd_hpc.plan import assembler_for, build, pilot_sample
 from kswgd_hpc.storage import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def moments(text: str, comm: MPI.Comm = MPI.COMM_SELF):
     """Configuration, plan, assembler, and the Galerkin sums of this rank's groups. Collective."""
     config = parse(text)
     plan = build(config)
-    pilot = plan.ensemble.pilot(comm, plan.matrix, lambda _units: None)
+    pilot = pilot_sample(comm, config, plan, lambda _units: None)
     assembler = assembler_for(config, plan, pilot)
     groups = []
     for block in local(plan.ensemble.blocks, comm):

@@ -9,11 +9,10 @@ from support import moments, results, run_command
 
 from kswgd_hpc import transport
 from kswgd_hpc.config import parse
-from kswgd_hpc.coordinates import Coordinates
+from kswgd_hpc.coordinates import Coordinates, LinearMap
 from kswgd_hpc.dictionary import GaussianDictionary, PolynomialDictionary
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.galerkin import MATRICES
-from kswgd_hpc.mobility import LocalMobility, dirichlet_form, generator, mobility_of
 from kswgd_hpc.parallel import local, span
 from kswgd_hpc.plan import build
 from kswgd_hpc.spectrum import reduce_sums, solve
@@ -60,12 +59,11 @@ kswgd: {particles: 10, initial: {kind: gaussian}}
 
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_form_and_generator_of_a_mobility_that_depends_on_the_state(name):
-    """Against sums over gradients and second derivatives of the constant-mobility generator, state by state."""
+    """Against the form and generator of constant mobilities, state by state."""
     dictionary = DICTIONARIES[name]
-    coordinates = Coordinates(None, np.array([0.1, -0.2]), np.array([0.7, 1.3]))
-    found = mobility_of(coordinates, PLANE.mobility)
-    assert isinstance(found, LocalMobility)
-    z, directions = coordinates(STATES), found.directions(STATES)
+    coordinates = Coordinates(LinearMap(None, 2), np.array([0.1, -0.2]), np.array([0.7, 1.3]))
+    assert not coordinates.constant_mobility(PLANE.mobility)
+    z, mobility = coordinates(STATES), coordinates.mobility(PLANE.mobility, STATES)
     values, drift = dictionary.values(z), coordinates.velocity(PLANE.drift(STATES))
     form, rates = 0, []
     for row in range(len(z)):
@@ -73,8 +71,8 @@ def test_form_and_generator_of_a_mobility_that_depends_on_the_state(name):
         K = coordinates.mobility(noise @ noise.T / 2)
         form = form + dictionary.dirichlet_form(z[[row]], K)
         rates.append(dictionary.generator(z[[row]], drift[[row]], K)[0])
-    np.testing.assert_allclose(dirichlet_form(dictionary, z, directions, values), form, atol=1e-12)
-    np.testing.assert_allclose(generator(dictionary, z, drift, directions, values), rates, atol=1e-12)
+    np.testing.assert_allclose(dictionary.dirichlet_form(z, mobility, values), form, atol=1e-12)
+    np.testing.assert_allclose(dictionary.generator(z, drift, mobility, values), rates, atol=1e-12)
 
 
 def solved(text: str):
