@@ -15,11 +15,27 @@ from spde.schemes.coefficients import Coefficients
 
 @dataclass(frozen=True)
 class Noise:
-    """Address of the random numbers of one batch: trajectories first, first + 1, ..."""
+    """Address of the random numbers of one batch: trajectories first, first + 1, ...
+
+    merged : each step takes the numbers of 2**merged consecutive steps, added and scaled to unit variance, so that the
+        same scheme with a step 2**merged times as long runs along the same Brownian path
+    """
 
     seed: int
     stream: int
     first: int
+    merged: int = 0
+
+    def normals(self, out: np.ndarray, step: int) -> np.ndarray:
+        """Fill `out`, (d, batch), with the standard normals of a step."""
+        if not self.merged:
+            return normals(out, self.seed, self.stream, self.first, step)
+        parts, part = 2**self.merged, np.empty_like(out)
+        out[...] = 0.0
+        for index in range(step * parts, (step + 1) * parts):
+            out += normals(part, self.seed, self.stream, self.first, index)
+        out *= parts**-0.5
+        return out
 
 
 class PathIntegral:
@@ -98,7 +114,7 @@ class Stepper:
         noise_values, stage = np.empty_like(modes), np.empty_like(modes)
         with np.errstate(over="ignore", invalid="ignore"):
             for index in range(step, step + steps):
-                normals(noise_values, noise.seed, noise.stream, noise.first, index)
+                noise.normals(noise_values, index)
                 modes, stage = self._step(modes, noise_values, stage)
                 if watch is not None:
                     watch(self.leave(modes))
