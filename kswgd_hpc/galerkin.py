@@ -256,9 +256,7 @@ def _scatter_panel(
         rows[i - first, i:] = columns[i - start :, i - start]
 
 
-def group_sums(
-    sample: Sample, function: Callable[[Pairs], np.ndarray], width: int
-) -> tuple[np.ndarray, np.ndarray]:
+def group_sums(sample: Sample, function: Callable[[Pairs], np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
     """Sums over the pairs of each group: a second pass, once the eigenvectors are known. Collective.
 
     Parameters

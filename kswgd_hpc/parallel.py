@@ -151,7 +151,7 @@ def sum_items(
     terms: int,
     triangles: tuple[str, ...] = (),
 ) -> dict[str, FixedSum]:
-    """Sums over the items of all ranks, whose bits depend on neither order nor rank count, in bounded memory. Collective.
+    """Sums over the items of all ranks, the same bits in any order, in bounded memory. Collective.
 
     Each item's part is rounded to a multiple of one power of two and added as an integer. The power is chosen from the
     part of the very first item, with room for others to be 256 times larger; should that not do, all is done again.

@@ -160,9 +160,7 @@ def _lag(config: Config) -> float:
 def _solve(config: Config, plan: Plan, sums: Sums, estimator: Estimator) -> tuple[Spectrum, Space]:
     pairs, koopman = plan.ensemble.pairing, config.koopman
     overlap = pairs.stride / max(pairs.lag, 1)
-    return solve(
-        sums, estimator, _lag(config), koopman.modes, koopman.regularization, overlap, koopman.petsc_options
-    )
+    return solve(sums, estimator, _lag(config), koopman.modes, koopman.regularization, overlap, koopman.petsc_options)
 
 
 def _transport_spectrum(config: Config, plan: Plan, sums: Sums) -> tuple[Spectrum, StationaryMeans | None]:
