@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
@@ -56,6 +57,15 @@ def check_real() -> None:
         raise SpectrumError(
             "this PETSc was built with complex scalars; kswgd-hpc needs a real one (PETSC_DIR, PETSC_ARCH)"
         )
+
+
+def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
+    """Distributed dense matrix from the rows that each rank owns. Collective; the caller destroys it."""
+    matrix = PETSc.Mat().createDense(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)), comm=comm)
+    matrix.setUp()
+    matrix.getDenseArray()[...] = rows
+    matrix.assemble()
+    return matrix
 
 
 def eigenpairs(

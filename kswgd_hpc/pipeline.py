@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,15 @@ from mpi4py import MPI
 from kswgd_hpc import __version__, backend, eigensolver, feynman_kac, metrics, storage, streams, transport
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import GaussianDictionary
-from kswgd_hpc.ensemble import Window
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.galerkin import MATRICES, Assembler, Moments
+from kswgd_hpc.estimators import ESTIMATORS, Estimator
+from kswgd_hpc.galerkin import Sums, assemble, passes
 from kswgd_hpc.parallel import by_block, from_root, gather_blocks, local, span
-from kswgd_hpc.plan import Plan, assembler_for
+from kswgd_hpc.plan import Plan, collector_for, matrices_for
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
-from kswgd_hpc.spectrum import Space, Spectrum, reduce_sums, solve
+from kswgd_hpc.records import Collector, Records, Sample
+from kswgd_hpc.spectrum import Space, Spectrum, solve
 from kswgd_hpc.stationary import StationaryMeans, correct
 from kswgd_hpc.storage import Rows
 from spde.stepping import Noise
@@ -78,30 +78,52 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
         pilot = plan.ensemble.pilot(comm, plan.matrix, tick)
-    assembler = None
+    collector = dictionary = None
     if config.koopman is not None:
-        assembler = assembler_for(config, plan, pilot)
+        collector, dictionary = collector_for(config, plan, pilot)
     with progress.stage("ensemble", len(mine)) as tick:
-        groups = _assemble(plan, assembler, recorder, mine, tick)
-    datasets = recorder.datasets(comm, groups)
-    if assembler is None:
+        records = _collect(plan, collector, recorder, mine, tick)
+        tick.note = _describe_records(comm, records)
+    datasets = recorder.datasets(comm)
+    if collector is None:
         return datasets
+    sample = sample_of(comm, config, plan, collector, dictionary, records)
+    with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
+        sums = assemble(sample, matrices_for(config, plan), tick)
+        tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
     with progress.stage("spectrum", 1) as stage:
-        killed = tuple(f"k:{case.name}" for case in plan.cases if case.killing is not None)
-        estimator, size = config.koopman.estimator, assembler.dictionary.size
-        sums = reduce_sums(comm, estimator, MATRICES[estimator], groups, size, killed)
-        spectrum, space = _solve(config, plan, sums, assembler)
+        spectrum, space = _solve(config, plan, sums, ESTIMATORS[config.koopman.estimator])
         stage.note = _first_rates(spectrum)
-    try:
-        datasets |= _koopman_datasets(spectrum, config)
-        _say_rates(progress, spectrum)
-        if config.kswgd is not None:
-            moving, stationary = _transport_spectrum(comm, config, plan, groups, assembler)
-            datasets |= _transport(comm, config, plan, moving, stationary, datasets["ensemble/sample"], progress)
-        datasets |= _validate(comm, config, plan, spectrum, space, progress)
-    finally:
-        sums.destroy()
+    datasets |= _koopman_datasets(spectrum, config)
+    _say_rates(progress, spectrum)
+    if config.kswgd is not None:
+        with progress.stage("transport spectrum", 1):
+            moving, stationary = _transport_spectrum(config, plan, sums)
+        datasets |= _transport(comm, config, plan, moving, stationary, datasets["ensemble/sample"], progress)
+    datasets |= _validate(comm, config, plan, spectrum, space, progress)
     return datasets
+
+
+def sample_of(comm, config: Config, plan: Plan, collector: Collector, dictionary, records: list[Records]) -> Sample:
+    """The records of a run as its estimator looks at them."""
+    blocks = len(plan.ensemble.blocks)
+    return Sample(
+        comm,
+        records,
+        blocks,
+        blocks * plan.ensemble.segments,
+        collector.coordinates,
+        dictionary,
+        ESTIMATORS[config.koopman.estimator].pairs,
+        collector.values,
+        collector.coordinates.mobility(plan.mobility),
+    )
+
+
+def _describe_records(comm: MPI.Comm, records: list[Records]) -> str:
+    """How much memory the records take. Collective."""
+    largest = comm.allreduce(sum(block.nbytes for block in records), op=MPI.MAX)
+    return f"coordinates of records: {largest / 1e6:.3g} MB a rank" if largest else ""
 
 
 def _compile_once_a_node(comm: MPI.Comm, plan: Plan) -> None:
@@ -117,66 +139,39 @@ def _compile_once_a_node(comm: MPI.Comm, plan: Plan) -> None:
     node.Free()
 
 
-def _assemble(plan: Plan, assembler: Assembler | None, recorder: Recorder, mine, tick) -> list[Moments]:
-    groups = []
+def _collect(plan: Plan, collector: Collector | None, recorder: Recorder, mine, tick) -> list[Records]:
+    """Run the ensemble: what the dictionary will see of it; the recorder keeps what the results show."""
+    records = []
     for block in mine:
         windows = recorder.watch(block, plan.ensemble.windows(block))
-        if assembler is None:
-            groups.append(_state_moments(windows))
+        if collector is not None:
+            records.append(collector.collect(block, windows))
         else:
-            groups.extend(assembler.group_moments(windows, plan.ensemble.segments))
+            for _window in windows:
+                pass
         tick(1)
-    return groups
-
-
-def _state_moments(windows: Iterator[Window]) -> Moments:
-    """Mean and variance alone, for runs without a koopman section."""
-    moments, seen = Moments(), -1
-    for window in windows:
-        # windows overlap by the lag
-        states = np.concatenate(window.states[max(seen + 1 - window.first, 0) :], axis=1)
-        seen = window.first + len(window.states) - 1
-        moments.count += states.shape[1]
-        moments.add("state", states.sum(axis=1))
-        moments.add("square", (states**2).sum(axis=1))
-    return moments
+    return records
 
 
 def _lag(config: Config) -> float:
     return config.ensemble.lag_time or 1.0
 
 
-def _solve(config: Config, plan: Plan, sums, assembler: Assembler) -> tuple[Spectrum, Space]:
+def _solve(config: Config, plan: Plan, sums: Sums, estimator: Estimator) -> tuple[Spectrum, Space]:
     pairs, koopman = plan.ensemble.pairing, config.koopman
-    return solve(
-        sums,
-        assembler.coordinates,
-        assembler.dictionary,
-        _lag(config),
-        koopman.modes,
-        koopman.regularization,
-        pairs.stride / max(pairs.lag, 1),
-        koopman.petsc_options,
-    )
+    overlap = pairs.stride / max(pairs.lag, 1)
+    return solve(sums, estimator, _lag(config), koopman.modes, koopman.regularization, overlap, koopman.petsc_options)
 
 
-def _transport_spectrum(
-    comm, config: Config, plan: Plan, groups, assembler: Assembler
-) -> tuple[Spectrum, StationaryMeans | None]:
+def _transport_spectrum(config: Config, plan: Plan, sums: Sums) -> tuple[Spectrum, StationaryMeans | None]:
     """The spectrum that moves particles, that of the Dirichlet form, and the stationary correction. Collective.
 
     Of all functions in the dictionary its potential kappa has the least energy mean |grad kappa|_M^2. Eigenfunctions
     from time lags are as good in their values, but nothing penalises sampling noise in their gradients, which transport
     multiplies by mobility over rate: on the metastable Allen-Cahn interval particles were thrown off their valley.
     """
-    gram = [name for name in MATRICES[config.koopman.estimator] if name in ("plus", "minus", "c0")]
-    extra = ("flux",) if "flux" in assembler.names else ()
-    sums = reduce_sums(comm, "dirichlet", (*gram, "form"), groups, assembler.dictionary.size, extra)
-    try:
-        spectrum, space = _solve(config, plan, sums, assembler)
-        return spectrum, correct(space, spectrum, sums.matrices["flux"]) if extra else None
-    finally:
-        sums.destroy()
+    spectrum, space = _solve(config, plan, sums, ESTIMATORS["dirichlet"])
+    return spectrum, correct(space, spectrum) if "flux" in sums.matrices else None
 
 
 def _first_rates(spectrum: Spectrum) -> str:
@@ -346,7 +341,13 @@ def _validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space
         shares = len(local(feynman_kac.path_batches(case), comm))
         with progress.stage(f"validation {case.name}", shares) as stage:
             prediction, rates = feynman_kac.predict(
-                case, spectrum, space, config.seed, config.koopman.modes, _lag(config)
+                case,
+                spectrum,
+                space,
+                ESTIMATORS[config.koopman.estimator],
+                config.seed,
+                config.koopman.modes,
+                _lag(config),
             )
             reference, error = feynman_kac.monte_carlo(comm, case, plan.ensemble.stepper, config.seed, stage)
             largest = np.max(np.abs(prediction - reference) / np.maximum(error, 1e-300))

@@ -18,8 +18,9 @@ from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDicti
 from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
 from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
-from kswgd_hpc.galerkin import MATRICES, Assembler
+from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.parallel import from_root
+from kswgd_hpc.records import Collector
 
 _LARGEST_DICTIONARY = 100_000
 
@@ -167,28 +168,35 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     return cases
 
 
-def assembler_for(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
-    """The assembler of the sums that a run needs, its coordinates and dictionary made from the pilot sample (n, c)."""
+def collector_for(config: Config, plan: Plan, pilot: np.ndarray) -> tuple[Collector, Dictionary]:
+    """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample (n, c)."""
     coordinates = _coordinates(config, plan, pilot)
-    dictionary = _dictionary(config, coordinates.rescale(pilot))
-    estimator = config.koopman.estimator
-    names = list(MATRICES[estimator])
-    if config.kswgd is not None and "form" not in names:
-        names.append("form")  # transport uses the symmetrised generator: see `_transport_spectrum`
-    if config.kswgd is not None and plan.system is not None:
-        names.append("flux")  # see `stationary.correct`
-    with_killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    return Assembler(
+    killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
+    lagged = ESTIMATORS[config.koopman.estimator].pairs
+    drift = None
+    if "flux" in matrices_for(config, plan):
+        drift = lambda states: coordinates.velocity(plan.system.drift(states))  # noqa: E731
+    collector = Collector(
         coordinates,
-        dictionary,
         plan.ensemble.pairing,
-        names,
-        coordinates.mobility(plan.mobility),
-        plan.system.drift if plan.system is not None else None,
+        plan.ensemble.segments,
+        drift,
+        None,
         {case.name: case.observable for case in plan.cases},
-        () if estimator == "dirichlet" else tuple(with_killing),
-        with_killing if estimator == "dirichlet" else {},
+        tuple(killing) if lagged else (),
+        {} if lagged else killing,
     )
+    return collector, _dictionary(config, coordinates.rescale(pilot))
+
+
+def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
+    """Names of the Galerkin sums that a run needs, see `galerkin.assemble`."""
+    names = dict.fromkeys(ESTIMATORS[config.koopman.estimator].matrices)
+    if config.kswgd is not None:
+        names["form"] = None  # transport uses the symmetrised generator: see `pipeline._transport_spectrum`
+        if plan.system is not None:
+            names["flux"] = None  # see `stationary.correct`
+    return (*names, *(f"k:{case.name}" for case in plan.cases if case.killing is not None))
 
 
 def _coordinates(config: Config, plan: Plan, pilot: np.ndarray) -> Coordinates:

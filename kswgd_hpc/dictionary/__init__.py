@@ -28,8 +28,14 @@ class Dictionary(Protocol):
     def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """(n, c) gradients of the combination psi @ weights, weights (p,)."""
 
-    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
-        """(p, p) sum over the n points of grad psi . mobility grad psi^T, mobility (c, c)."""
+    def dirichlet_form(
+        self,
+        z: np.ndarray,
+        mobility: np.ndarray,
+        values: np.ndarray | None = None,
+        columns: slice = slice(None),
+    ) -> np.ndarray:
+        """(p, p) sum over the n points of grad psi . mobility grad psi^T, or only some columns of it."""
 
     def generator(
         self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None

@@ -47,17 +47,25 @@ class GaussianDictionary:
         weighted = psi * weights
         return (weighted @ self.centres - weighted.sum(axis=1)[:, None] * (psi @ self.centres)) / self.bandwidth**2
 
-    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+    def dirichlet_form(
+        self,
+        z: np.ndarray,
+        mobility: np.ndarray,
+        values: np.ndarray | None = None,
+        columns: slice = slice(None),
+    ) -> np.ndarray:
         """Sum over points of grad psi_i . K grad psi_j, (p, p), from matrix products: see `gradient`."""
         psi = self.values(z) if values is None else values
         origin = self.centres.mean(axis=0)
         centres = self.centres - origin
         local = psi @ centres
         projected = local @ mobility
-        cross = psi.T @ (psi * (projected @ centres.T))
-        form = psi.T @ (psi * (projected * local).sum(axis=1)[:, None]) - cross - cross.T
-        form += (centres @ mobility @ centres.T) * (psi.T @ psi)
-        return form / self.bandwidth**4
+        pulled, some = psi * (projected @ centres.T), psi[:, columns]
+        cross = psi.T @ pulled[:, columns]
+        total = psi.T @ (some * (projected * local).sum(axis=1)[:, None]) - cross
+        total -= cross.T if columns == slice(None) else pulled.T @ some
+        total += (centres @ mobility @ centres[columns].T) * (psi.T @ some)
+        return total / self.bandwidth**4
 
     def generator(
         self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None

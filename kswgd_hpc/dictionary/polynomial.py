@@ -74,13 +74,19 @@ class PolynomialDictionary:
         xp = array_module(z)
         return xp.stack([self.derivative(z, axis) @ weights for axis in range(z.shape[1])], axis=1)
 
-    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+    def dirichlet_form(
+        self,
+        z: np.ndarray,
+        mobility: np.ndarray,
+        values: np.ndarray | None = None,
+        columns: slice = slice(None),
+    ) -> np.ndarray:
         """Sum over points of grad psi_i . K grad psi_j, (p, p), one coordinate pair after the other."""
         slopes = [self.derivative(z, axis) for axis in range(z.shape[1])]
         form = 0
         for i, left in enumerate(slopes):
             mixed = sum(mobility[i, j] * right for j, right in enumerate(slopes) if mobility[i, j] != 0)
-            form = form + left.T @ mixed
+            form = form + left.T @ mixed[:, columns]
         return form
 
     def coarsening(self) -> np.ndarray:

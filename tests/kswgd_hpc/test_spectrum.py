@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import moments
+from support import sums
 
-from kswgd_hpc import spectrum
-from kswgd_hpc.galerkin import MATRICES, total_matrix
-from kswgd_hpc.spectrum import reduce_sums, solve
+from kswgd_hpc import galerkin
+from kswgd_hpc.estimators import ESTIMATORS
+from kswgd_hpc.spectrum import solve
 
 COMM = MPI.COMM_WORLD
 
@@ -26,21 +26,10 @@ koopman: {estimator: reversible, dictionary: {kind: polynomial, degree: 2}, mode
 
 
 def estimate(text: str, comm=MPI.COMM_SELF):
-    config, _plan, assembler, groups = moments(text, comm)
-    estimator = config.koopman.estimator
-    sums = reduce_sums(comm, estimator, MATRICES[estimator], groups, assembler.dictionary.size)
-    try:
-        found, _ = solve(
-            sums,
-            assembler.coordinates,
-            assembler.dictionary,
-            config.ensemble.lag_time,
-            config.koopman.modes,
-            config.koopman.regularization,
-        )
-    finally:
-        sums.destroy()
-    return found
+    config, _plan, totals = sums(text, comm)
+    koopman = config.koopman
+    estimator = ESTIMATORS[koopman.estimator]
+    return solve(totals, estimator, config.ensemble.lag_time, koopman.modes, koopman.regularization)[0]
 
 
 def test_a_rotating_process_has_complex_pairs():
@@ -56,7 +45,8 @@ def test_a_rotating_process_has_complex_pairs():
 def test_the_reversible_estimator_is_the_generalised_symmetric_problem():
     import scipy.linalg
 
-    config, plan, assembler, groups = moments(OU.replace("SEED", "4"))
+    config, plan, totals = sums(OU.replace("SEED", "4"))
+    sample = totals.sample
     found = estimate(OU.replace("SEED", "4"))
     x, y = [], []
     for block in plan.ensemble.blocks:
@@ -67,8 +57,7 @@ def test_the_reversible_estimator_is_the_generalised_symmetric_problem():
         states = np.array([records[i] for i in sorted(records)])
         x.append(states[:-1].ravel())
         y.append(states[1:].ravel())
-    del groups
-    psi_x, psi_y = (assembler.dictionary.values(assembler.coordinates(np.concatenate(s)[None])) for s in (x, y))
+    psi_x, psi_y = (sample.dictionary.values(sample.coordinates(np.concatenate(s)[None])) for s in (x, y))
     both = np.concatenate([psi_x, psi_y]) - (psi_x.mean(axis=0) + psi_y.mean(axis=0)) / 2
     n = len(psi_x)
     gram, cross = both.T @ both / (2 * n), both[:n].T @ both[n:] / n
@@ -78,7 +67,7 @@ def test_the_reversible_estimator_is_the_generalised_symmetric_problem():
 
 
 def test_eigenfunctions_have_unit_norm_and_mean_zero():
-    _config, plan, _assembler, _groups = moments(OU.replace("SEED", "4"))
+    _config, plan, _totals = sums(OU.replace("SEED", "4"))
     found = estimate(OU.replace("SEED", "4"))
     windows = [list(plan.ensemble.windows(block)) for block in plan.ensemble.blocks]
     states = np.concatenate([w.states[:-1].reshape(-1) for ws in windows for w in ws])[None]
@@ -116,20 +105,19 @@ def test_many_functions_do_not_pull_a_fast_rate_down():
 
 
 @pytest.mark.mpi(min_size=2)
-def test_matrices_are_distributed_by_rows_and_the_same_as_alone():
-    _config, _plan, assembler, groups = moments(OU.replace("SEED", "2"), COMM)
-    _config, _plan, _assembler, alone = moments(OU.replace("SEED", "2"))
-    size = assembler.dictionary.size
-    ours, whole = (
-        total_matrix(comm, g, "plus", size, len(alone)) for comm, g in ((COMM, groups), (MPI.COMM_SELF, alone))
-    )
-    try:
-        assert ours.getSize() == (size, size)
-        first, last = ours.getOwnershipRange()
-        assert ours.getDenseArray().tobytes() == whole.getDenseArray()[first:last].copy(order="F").tobytes()
-    finally:
-        ours.destroy()
-        whole.destroy()
+@pytest.mark.parametrize("panel", [2**24, 40])
+def test_matrices_are_distributed_by_rows_and_the_same_as_alone(monkeypatch, panel):
+    text = (OU + "kswgd: {particles: 10, initial: {kind: gaussian}}\n").replace("degree: 2", "degree: 11")
+    whole = sums(text.replace("SEED", "2"))[2]
+    monkeypatch.setattr(galerkin, "REPLICATED", 4)
+    monkeypatch.setattr(galerkin, "_PANEL", panel)
+    ours = sums(text.replace("SEED", "2"), COMM)[2]
+    assert sum(COMM.allgather(ours.rows.stop - ours.rows.start)) == whole.size == 11
+    assert set(whole.matrices) == {"plus", "minus", "form", "flux"}
+    for name, matrix in whole.matrices.items():
+        assert ours.matrices[name].shape == (ours.rows.stop - ours.rows.start, 11)
+        np.testing.assert_allclose(ours.matrices[name], matrix[ours.rows], rtol=1e-11, atol=1e-12)
+    assert whole.vectors["x"].tobytes() == ours.vectors["x"].tobytes()
 
 
 @pytest.mark.mpi(min_size=2)
@@ -146,6 +134,6 @@ def test_a_distributed_eigenproblem_gives_the_same_rates(monkeypatch):
         SPIRAL.replace("SEED", "6").replace("edmd", "dirichlet").replace("polynomial, degree: 3", "gaussian, size: 40")
     )
     redundant = estimate(text, COMM)
-    monkeypatch.setattr(spectrum, "REDUNDANT_SIZE", 8)
+    monkeypatch.setattr(galerkin, "REPLICATED", 8)
     distributed = estimate(text, COMM)
     np.testing.assert_allclose(distributed.rates, redundant.rates, rtol=1e-6)
