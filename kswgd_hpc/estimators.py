@@ -122,19 +122,23 @@ class Dirichlet:
             square = (pairs.x @ right - offset) ** 2
             if sums.both_ends:
                 square = (square + (pairs.y @ right - offset) ** 2) / 2
-            return weighted_sum(dictionary_energy(dictionary, pairs, right) - values * square, pairs.weight)
+            return weighted_sum(energy(dictionary, pairs, right) - values * square, pairs.weight)
 
         return of
 
 
-def dictionary_energy(dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
+def gradients(dictionary, z: np.ndarray, coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(n, k, c) gradients of the functions psi @ coefficients, (p, k); all at once where the dictionary knows how."""
+    if hasattr(dictionary, "gradients"):
+        return dictionary.gradients(z, coefficients, values)
+    columns = np.ascontiguousarray(coefficients.T)
+    return np.stack([dictionary.gradient(z, weights, values) for weights in columns], axis=1)
+
+
+def energy(dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
     """(n, k) grad phi . M grad phi of the functions psi @ coefficients, (p, k)."""
-    energy = np.empty((len(pairs.x), coefficients.shape[1]))
-    for k, weights in enumerate(coefficients.T):
-        slope = dictionary.gradient(pairs.z, np.ascontiguousarray(weights), pairs.x)
-        moved = slope @ pairs.mobility if pairs.mobility.ndim == 2 else np.einsum("nij,nj->ni", pairs.mobility, slope)
-        energy[:, k] = (slope * moved).sum(axis=1)
-    return energy
+    slopes = gradients(dictionary, pairs.z, coefficients, pairs.x)
+    return ((slopes @ pairs.mobility) * slopes).sum(axis=2)
 
 
 def weighted_sum(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

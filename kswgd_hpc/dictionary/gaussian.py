@@ -10,6 +10,8 @@ import numpy as np
 
 from kswgd_hpc.backend import array_module
 
+_CACHED = 2**16  # numbers that stay in a core's cache
+
 
 class GaussianDictionary:
     """Normalised Gaussians of one width around given centres.
@@ -30,12 +32,17 @@ class GaussianDictionary:
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z; each row sums to one."""
         xp = array_module(z)
-        # |z|^2 is common to a row and cancels; the largest exponent is taken off so that no point is too far away
-        values = z @ (self.centres.T / self.bandwidth**2)
-        values -= (self.centres**2).sum(axis=1) / (2 * self.bandwidth**2)
-        values -= values.max(axis=1, keepdims=True)
-        xp.exp(values, out=values)
-        values /= values.sum(axis=1, keepdims=True)
+        # |z|^2 is common to a row and cancels; one product gives z . z_i / h^2 - |z_i|^2 / (2 h^2)
+        centres = xp.concatenate([self.centres.T, -(self.centres**2).sum(axis=1)[None] / 2]) / self.bandwidth**2
+        values = xp.concatenate([z, xp.ones((len(z), 1))], axis=1) @ centres
+        # on the host the rest is done in parts that stay in the cache, each number one and the same work in any part
+        size = max(1, _CACHED // self.size) if xp is np else max(1, len(z))
+        for start in range(0, len(z), size):
+            part = values[start : start + size]
+            # the largest exponent is taken off so that no point is too far away
+            part -= part.max(axis=1, keepdims=True)
+            xp.exp(part, out=part)
+            part *= 1 / part.sum(axis=1, keepdims=True)
         return values
 
     def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
@@ -46,6 +53,13 @@ class GaussianDictionary:
         psi = self.values(z) if values is None else values
         weighted = psi * weights
         return (weighted @ self.centres - weighted.sum(axis=1)[:, None] * (psi @ self.centres)) / self.bandwidth**2
+
+    def gradients(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """(n, k, c) gradients of the combinations psi @ weights, weights (p, k): see `gradient`."""
+        psi = self.values(z) if values is None else values
+        pulled = psi @ (weights[:, :, None] * self.centres[:, None, :]).reshape(self.size, -1)
+        pulled = pulled.reshape(len(z), weights.shape[1], -1)
+        return (pulled - (psi @ weights)[:, :, None] * (psi @ self.centres)[:, None, :]) / self.bandwidth**2
 
     def dirichlet_form(
         self,
@@ -60,10 +74,11 @@ class GaussianDictionary:
         centres = self.centres - origin
         local = psi @ centres
         projected = local @ mobility
-        pulled, some = psi * (projected @ centres.T), psi[:, columns]
-        cross = psi.T @ pulled[:, columns]
-        total = psi.T @ (some * (projected * local).sum(axis=1)[:, None]) - cross
-        total -= cross.T if columns == slice(None) else pulled.T @ some
+        # (z_i - zbar) . K (z_j - zbar): half the part of zbar alone goes with each of the mixed parts
+        pulled = psi * ((projected * local).sum(axis=1)[:, None] / 2 - projected @ centres.T)
+        some = psi[:, columns]
+        total = psi.T @ pulled[:, columns]
+        total = total + (total.T if columns == slice(None) else pulled.T @ some)
         total += (centres @ mobility @ centres[columns].T) * (psi.T @ some)
         return total / self.bandwidth**4
 
