@@ -199,7 +199,8 @@ class PolynomialDictionary(Section):
 class Koopman(Section):
     """The Galerkin problem and its solution."""
 
-    estimator: Literal["reversible", "dirichlet", "edmd"] = "reversible"
+    estimator: Literal["reversible", "dirichlet", "edmd", "generator", "reduced_rank"] = "reversible"
+    rank: Annotated[int, Field(ge=1, le=10_000)] | None = None
     coordinates: Annotated[IdentityCoordinates | ModeCoordinates, Field(discriminator="kind")] = IdentityCoordinates(
         kind="identity"
     )
@@ -207,6 +208,17 @@ class Koopman(Section):
     modes: Annotated[int, Field(ge=2, le=10_000)] = 10
     regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
     petsc_options: dict[str, str | int | float | bool | None] = {}
+
+    @model_validator(mode="after")
+    def _keys_of_one_estimator(self):
+        if self.rank is not None and self.estimator != "reduced_rank":
+            raise ValueError(f"'rank' belongs to estimator: reduced_rank, not {self.estimator}")
+        return self
+
+    @property
+    def lagged(self) -> bool:
+        """Whether the estimator takes pairs a lag time apart."""
+        return self.estimator not in ("dirichlet", "generator")
 
 
 class Kswgd(Section):
@@ -299,7 +311,7 @@ class Config(Section):
 def _check_simulation(config: Config) -> None:
     ensemble = config.ensemble
     needed = ["trajectories", "initial", "time_step", "duration"]
-    if config.koopman is not None and config.koopman.estimator != "dirichlet":
+    if config.koopman is not None and config.koopman.lagged:
         needed.append("lag_time")
     for key in needed:
         if getattr(ensemble, key) is None:
@@ -326,7 +338,9 @@ def _check_data(config: Config) -> None:
         raise ValueError("kswgd.relaxation needs a system that can be simulated, and data cannot")
     if koopman is None:
         return
-    if koopman.estimator != "dirichlet":
+    if koopman.estimator == "generator":
+        raise ValueError("estimator: generator needs the drift of a system, which data do not have; use edmd")
+    if koopman.lagged:
         if system.sampling_interval is None or ensemble.lag_time is None:
             raise ValueError(
                 f"estimator: {koopman.estimator} needs pairs: give system.sampling_interval and ensemble.lag_time, "

@@ -42,6 +42,11 @@ class Eigenpairs(NamedTuple):
     left: np.ndarray | None
     residuals: np.ndarray
 
+    def taken(self, order: np.ndarray) -> Eigenpairs:
+        """Some of the pairs, in an order."""
+        left = None if self.left is None else self.left[:, order]
+        return Eigenpairs(self.values[order], self.vectors[:, order], left, self.residuals[order])
+
 
 def versions() -> dict[str, str]:
     """Versions of the libraries behind this module."""
@@ -155,7 +160,7 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> 
             values.append(complex(value))
             if not symmetric:
                 eps.getLeftEigenvector(i, real, imaginary)
-                left.append(_whole(real) + 1j * _whole(imaginary))
+                left.append(_partner(columns[-1], _whole(real) + 1j * _whole(imaginary)))
         residuals = [eps.computeError(i, SLEPc.EPS.ErrorType.ABSOLUTE) for i in range(total)]
     finally:
         real.destroy()
@@ -164,6 +169,14 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> 
     if symmetric:
         return Eigenpairs(values.real, np.ascontiguousarray(vectors.real), None, np.array(residuals))
     return Eigenpairs(values, vectors, np.array(left).T, np.array(residuals))
+
+
+def _partner(right: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Left vector of the same eigenvalue, of one that may belong to its conjugate and be orthogonal to the right one.
+
+    SLEPc puts the values of a pair in order after an inversion, and the right vectors with them, but not the left ones.
+    """
+    return left if abs(left.conj() @ right) >= abs(left @ right) else left.conj()
 
 
 def _whole(vector: PETSc.Vec) -> np.ndarray:

@@ -96,10 +96,10 @@ def _killed(
     features = np.concatenate([[mean_f], space.components(correlation)])
     count = min(modes, len(operator) - 1)
     if not estimator.pairs:
-        # L + c, shifted to be positive definite; the shift is taken off the rates again
-        shift = max(0.0, -float(np.linalg.eigvalsh(operator)[0])) + 1.0
-        pairs = small_eigenpairs(operator + shift * np.eye(len(operator)), count, "smallest", True)
-        values, rates = pairs.values, pairs.values - shift
+        # L + c, shifted so that the slowest are nearest to zero; the shift is taken off the rates again
+        shift = max(0.0, -float(np.linalg.eigvalsh((operator + operator.T) / 2)[0])) + 1.0
+        pairs = small_eigenpairs(operator + shift * np.eye(len(operator)), count, "smallest", symmetric)
+        rates = pairs.values - shift
     else:
         part = "largest" if symmetric else "largest_magnitude"
         pairs = small_eigenpairs(operator, count, part, symmetric)
@@ -109,8 +109,7 @@ def _killed(
             vectors=pairs.vectors[:, keep],
             left=None if pairs.left is None else pairs.left[:, keep],
         )
-        values = pairs.values
-        rates = -np.log(values.astype(complex)) / lag_time
+        rates = -np.log(pairs.values.astype(complex)) / lag_time
     if symmetric:
         amplitudes = pairs.vectors.T @ features
     else:
@@ -120,7 +119,7 @@ def _killed(
 
 
 def _killed_operator(case: Case, space: Space, estimator: Estimator) -> np.ndarray:
-    """(q + 1, q + 1) matrix of K^c (or of L + c for `dirichlet`) in (1, whitened features). Collective."""
+    """(q + 1, q + 1) matrix of K^c (or of L + c, without a lag) in (1, whitened features). Collective."""
     sums, name = space.sums, f"k:{case.name}"
     total, wx, wy = np.split(sums.vectors[name], [1, sums.size + 1])
     operator = np.empty((space.size + 1,) * 2)
@@ -130,6 +129,8 @@ def _killed_operator(case: Case, space: Space, estimator: Estimator) -> np.ndarr
     operator[1:, 1:] = space.project(sums.centred(sums.matrices[name], wx, wy, total[0]))
     if not estimator.pairs:
         operator[1:, 1:] += space.project(estimator.left(sums))
+        if not estimator.symmetric:
+            operator[0, 1:] -= space.components(sums.vectors["flux"])
     return (operator + operator.T) / 2 if estimator.symmetric else operator
 
 

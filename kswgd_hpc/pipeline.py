@@ -18,7 +18,7 @@ from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.galerkin import Sums, assemble, passes
 from kswgd_hpc.parallel import by_block, from_root, gather_blocks, local, span
-from kswgd_hpc.plan import Plan, collector_for, matrices_for
+from kswgd_hpc.plan import Plan, collector_for, estimator_for, matrices_for
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
@@ -92,7 +92,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         sums = assemble(sample, matrices_for(config, plan), tick)
         tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
     with progress.stage("spectrum", 1) as stage:
-        spectrum, space = _solve(config, plan, sums, ESTIMATORS[config.koopman.estimator])
+        spectrum, space = _solve(config, plan, sums, estimator_for(config))
         stage.note = _first_rates(spectrum)
     datasets |= _koopman_datasets(spectrum, config)
     _say_rates(progress, spectrum)
@@ -114,7 +114,7 @@ def sample_of(comm, config: Config, plan: Plan, collector: Collector, dictionary
         blocks * plan.ensemble.segments,
         collector.coordinates,
         dictionary,
-        ESTIMATORS[config.koopman.estimator].pairs,
+        config.koopman.lagged,
         collector.values,
         collector.coordinates.mobility(plan.mobility),
     )
@@ -344,7 +344,7 @@ def _validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space
                 case,
                 spectrum,
                 space,
-                ESTIMATORS[config.koopman.estimator],
+                estimator_for(config),
                 config.seed,
                 config.koopman.modes,
                 _lag(config),

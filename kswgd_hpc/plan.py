@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDicti
 from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
 from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
-from kswgd_hpc.estimators import ESTIMATORS
+from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
 from kswgd_hpc.parallel import from_root
 from kswgd_hpc.records import Collector
 
@@ -80,7 +80,7 @@ def build(config: Config) -> Plan:
 def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
     sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
     killing = {}
-    if config.koopman is not None and config.koopman.estimator != "dirichlet":
+    if config.koopman is not None and config.koopman.lagged:
         killing = {case.name: case.killing for case in cases if case.killing is not None}
     with systems.key("ensemble"):
         return SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
@@ -97,7 +97,7 @@ def _recorded(config: Config) -> RecordedEnsemble:
         return RecordedEnsemble(read, (shape[0], 1, shape[1]), Pairing(1.0, 0, 1, 1))
     if len(shape) != 3:
         raise DataError(f"system.path: shape {shape}, expected (samples, d) or (trajectories, times, d)")
-    if config.koopman is None or config.koopman.estimator == "dirichlet":
+    if config.koopman is None or not config.koopman.lagged:
         return RecordedEnsemble(recording.read, shape, Pairing(1.0, 0, 1, shape[1]))
     step, lag = spec.sampling_interval, config.ensemble.lag_time
     pairs = pairing(step, lag, config.ensemble.stride, (shape[1] - 1) * step)
@@ -172,7 +172,7 @@ def collector_for(config: Config, plan: Plan, pilot: np.ndarray) -> tuple[Collec
     """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample (n, c)."""
     coordinates = _coordinates(config, plan, pilot)
     killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    lagged = ESTIMATORS[config.koopman.estimator].pairs
+    lagged = config.koopman.lagged
     drift = None
     if "flux" in matrices_for(config, plan):
         drift = lambda states: coordinates.velocity(plan.system.drift(states))  # noqa: E731
@@ -189,9 +189,15 @@ def collector_for(config: Config, plan: Plan, pilot: np.ndarray) -> tuple[Collec
     return collector, _dictionary(config, coordinates.rescale(pilot))
 
 
+def estimator_for(config: Config) -> Estimator:
+    """The estimator that the configuration names."""
+    estimator = ESTIMATORS[config.koopman.estimator]
+    return replace(estimator, rank=config.koopman.rank) if isinstance(estimator, ReducedRank) else estimator
+
+
 def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
     """Names of the Galerkin sums that a run needs, see `galerkin.assemble`."""
-    names = dict.fromkeys(ESTIMATORS[config.koopman.estimator].matrices)
+    names = dict.fromkeys(estimator_for(config).matrices)
     if config.kswgd is not None:
         names["form"] = None  # transport uses the symmetrised generator: see `pipeline._transport_spectrum`
         if plan.system is not None:

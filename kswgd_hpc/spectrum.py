@@ -14,10 +14,11 @@ from mpi4py import MPI
 
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.eigensolver import dense_matrix, eigenpairs
+from kswgd_hpc.eigensolver import Eigenpairs, dense_matrix, eigenpairs
 from kswgd_hpc.errors import SpectrumError
-from kswgd_hpc.estimators import Estimator
+from kswgd_hpc.estimators import Estimator, weighted_sum
 from kswgd_hpc.galerkin import Sums, group_sums
+from kswgd_hpc.statistics import standard_error
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,7 @@ def solve(
     spread = _standard_errors(sums, estimator, fitted, coefficients, dual)
     keep, floor = _resolved(space, estimator, values, spread, overlap)
     errors = estimator.rate_errors(values, spread, lag_time)
-    offsets = -sums.mean @ coefficients
-    if not estimator.symmetric:
-        offsets = offsets + (sums.vectors["y"] - sums.vectors["x"]) @ coefficients / (values - 1)
+    offsets = estimator.offsets(sums, values, coefficients)
     dictionary_error = _dictionary_error(sums, estimator, regularization, rates, lag_time, options)
     order = np.flatnonzero(keep)
 
@@ -188,20 +187,30 @@ def solve(
 def _eigenpairs(space: Space, estimator: Estimator, count: int, options) -> tuple:
     """Values by ascending rate, vectors of unit norm and fixed sign, left vectors with w^H v = 1, residuals."""
     matrix = space.project(estimator.left(space.sums))
-    count = min(count, len(matrix))
-    if not estimator.symmetric:
-        pairs = small_eigenpairs(matrix, count, estimator.part, False, options)
-        order = np.lexsort((-pairs.values.imag, -np.round(np.abs(pairs.values), 12)))
-        # a complex pair is kept whole
-        splits = count < len(order) and np.isclose(pairs.values[order[count - 1]], pairs.values[order[count]].conj())
-        order = order[: count + 1] if splits else order[:count]
-        values, vectors, left = pairs.values[order], pairs.vectors[:, order], pairs.left[:, order]
-        vectors = _fix_phase(vectors)
+    basis = estimator.compress(matrix, space.coefficients(np.eye(space.size)), count)
+    if basis is not None:
+        matrix = basis.T @ matrix @ basis
+    pairs = _leading(matrix, min(count, len(matrix)), estimator, options)
+    values, vectors, left = pairs.values, pairs.vectors, pairs.left
+    if basis is not None:
+        vectors, left = basis @ vectors, basis @ left
+    vectors = _fix_phase(vectors)
+    if left is not None:
         left = left / np.conj((left.conj() * vectors).sum(axis=0))
-        return values, vectors, left, pairs.residuals[order]
-    pairs = small_eigenpairs((matrix + matrix.T) / 2, count, estimator.part, True, options)
-    order = np.argsort(pairs.values if estimator.part == "smallest" else -pairs.values, kind="stable")[:count]
-    return pairs.values[order], _fix_phase(pairs.vectors[:, order]), None, pairs.residuals[order]
+    return values, vectors, left, pairs.residuals
+
+
+def _leading(matrix: np.ndarray, count: int, estimator: Estimator, options) -> Eigenpairs:
+    """The `count` pairs of the slowest rates in order; of a complex pair both."""
+    if estimator.symmetric:
+        pairs = small_eigenpairs((matrix + matrix.T) / 2, count, estimator.part, True, options)
+        return pairs.taken(estimator.order(pairs.values)[:count])
+    # those nearest to zero are not all of the slowest, where there is rotation
+    wanted = min(2 * count, len(matrix)) if estimator.part == "smallest" else count
+    pairs = small_eigenpairs(matrix, wanted, estimator.part, False, options)
+    order = estimator.order(pairs.values)
+    splits = count < len(order) and np.isclose(pairs.values[order[count - 1]], pairs.values[order[count]].conj())
+    return pairs.taken(order[: count + 1] if splits else order[:count])
 
 
 def _fix_phase(vectors: np.ndarray) -> np.ndarray:
@@ -227,11 +236,11 @@ def _less_optimistic(space: Space, estimator: Estimator, values: np.ndarray) -> 
 
 def _standard_errors(sums: Sums, estimator: Estimator, values, right, left) -> np.ndarray:
     """(k,) standard errors of the eigenvalues from s_g = w^H (A_g - mu B_g) v over independent groups. Collective."""
-    deviations, _count = group_sums(sums.sample, estimator.deviations(sums, values, right, left), len(values))
-    groups = len(deviations)
-    if groups < 2:
-        return np.full(len(values), np.nan)
-    return np.sqrt(groups / (groups - 1) * (np.abs(deviations / sums.count) ** 2).sum(axis=0))
+    influence = estimator.influence(sums, values, right, left)
+    deviations, _count = group_sums(
+        sums.sample, lambda pairs: weighted_sum(influence(pairs), pairs.weight), len(values)
+    )
+    return standard_error(deviations / sums.count)
 
 
 def _resolved(space: Space, estimator: Estimator, values, spread, overlap: float) -> tuple[np.ndarray, float]:
