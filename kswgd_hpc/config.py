@@ -207,6 +207,7 @@ class Koopman(Section):
     dictionary: Annotated[GaussianDictionary | PolynomialDictionary, Field(discriminator="kind")]
     modes: Annotated[int, Field(ge=2, le=10_000)] = 10
     regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
+    reweight: bool | Literal["pairs", "generator"] = False
     petsc_options: dict[str, str | int | float | bool | None] = {}
 
     @model_validator(mode="after")
@@ -303,6 +304,7 @@ class Config(Section):
         if self.koopman is None and (self.kswgd is not None or self.validation.feynman_kac):
             raise ValueError("'kswgd' and 'validation' need a 'koopman' section")
         (_check_data if self.system.kind == "data" else _check_simulation)(self)
+        _check_reweighting(self)
         if self.koopman and self.koopman.coordinates.kind == "modes" and self.system.kind != "spde":
             raise ValueError("koopman.coordinates: modes are Laplacian modes, which only an spde has; use identity")
         return self
@@ -325,6 +327,16 @@ def _check_simulation(config: Config) -> None:
     for row in config.validation.feynman_kac:
         for time in row.times:
             _whole_steps(f"validation.feynman_kac.{row.name}.times", time, ensemble.time_step)
+
+
+def _check_reweighting(config: Config) -> None:
+    if config.koopman is None or not config.koopman.reweight:
+        return
+    data, lag = config.system.kind == "data", config.ensemble.lag_time
+    if config.koopman.reweight == "generator" and data:
+        raise ValueError("koopman.reweight: generator needs the drift of a system, which data do not have; use pairs")
+    if lag is None and (data or config.koopman.reweight == "pairs"):
+        raise ValueError("koopman.reweight: pairs needs the key ensemble.lag_time")
 
 
 def _check_data(config: Config) -> None:

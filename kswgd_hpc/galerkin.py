@@ -256,6 +256,21 @@ def _scatter_panel(
         rows[i - first, i:] = columns[i - start :, i - start]
 
 
+def pair_sums(sample: Sample, function: Callable[[Pairs], np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Sum of a real function of pairs over all pairs of all ranks, the same bits on any of them. Collective.
+
+    Parameters
+    ----------
+    function : Pairs -> array of `shape`, its sum over them
+    """
+
+    def add(block: Records, parts: dict[str, np.ndarray]) -> None:
+        for pairs in sample.batches(block):
+            parts["sum"] += function(pairs)
+
+    return sum_items(sample.comm, sample.blocks, add, {"sum": shape}, sample.terms)["sum"].reduced(sample.comm)
+
+
 def group_sums(sample: Sample, function: Callable[[Pairs], np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
     """Sums over the pairs of each group: a second pass, once the eigenvectors are known. Collective.
 

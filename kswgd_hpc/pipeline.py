@@ -18,10 +18,11 @@ from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.galerkin import Sums, assemble, passes
 from kswgd_hpc.parallel import by_block, from_root, gather_blocks, local, span
-from kswgd_hpc.plan import Plan, collector_for, estimator_for, matrices_for
+from kswgd_hpc.plan import Plan, collector_for, estimator_for, matrices_for, weighed_by
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
+from kswgd_hpc.reweighting import Density, invariant_density
 from kswgd_hpc.spectrum import Space, Spectrum, solve
 from kswgd_hpc.stationary import StationaryMeans, correct
 from kswgd_hpc.storage import Rows
@@ -88,6 +89,18 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     if collector is None:
         return datasets
     sample = sample_of(comm, config, plan, collector, dictionary, records)
+    if source := weighed_by(config):
+        with progress.stage("weights", 1) as stage:
+            density = invariant_density(sample, source, config.koopman.regularization)
+            stage.note = (
+                f"effective sample size {density.effective:.4g}, {density.clipped:.2%} of the pairs without weight"
+            )
+        sample = replace(sample, weight=density)
+        datasets |= _weights_datasets(density, datasets["ensemble/sample"], sample)
+    elif plan.system is not None and config.ensemble.burn_in == 0:
+        progress.say(
+            "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
+        )
     with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
         sums = assemble(sample, matrices_for(config, plan), tick)
         tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
@@ -99,7 +112,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
             moving, stationary = _transport_spectrum(config, plan, sums)
-        datasets |= _transport(comm, config, plan, moving, stationary, datasets["ensemble/sample"], progress)
+        datasets |= _transport(comm, config, plan, moving, stationary, datasets, progress)
     datasets |= _validate(comm, config, plan, spectrum, space, progress)
     return datasets
 
@@ -211,17 +224,28 @@ def _koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
     return found
 
 
+def _weights_datasets(density: Density, states: np.ndarray, sample: Sample) -> dict[str, Any]:
+    """What the results keep of the weights, and the weights of the ensemble's sample (n, d)."""
+    weights = density(sample.dictionary.values(sample.coordinates.of_rows(states)))
+    return {
+        "koopman/weight_coefficients": density.scale * density.coefficients,
+        "koopman/weight_offset": density.scale * density.offset,
+        "koopman/effective_sample_size": density.effective,
+        "ensemble/sample_weights": weights / weights.sum(),
+    }
+
+
 def _transport(
     comm,
     config: Config,
     plan: Plan,
     spectrum: Spectrum,
     stationary: StationaryMeans | None,
-    pool: np.ndarray,
+    datasets: dict[str, Any],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Move the particles, let them relax, and judge them by the pool (n, d) of ensemble states. Collective."""
-    spec = config.kswgd
+    """Move the particles, let them relax, and judge them by the ensemble's sample among the datasets. Collective."""
+    spec, pool, prior = config.kswgd, datasets["ensemble/sample"], datasets.get("ensemble/sample_weights")
     mine = local(transport.particle_blocks(spec.particles), comm)
     start, _ = span(mine)
     parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
@@ -237,14 +261,16 @@ def _transport(
         with progress.stage("relaxation", len(mine)) as tick:
             relaxed = _dynamics(config, plan, transported, mine, start, spec.relaxation, streams.RELAXATION, tick)
     particles = {"initial": initial, "transported": transported, "particles": relaxed}
-    weights = None if stationary is None else stationary.weights(spectrum, pool.T)
+    judges = pool if prior is None else metrics.drawn(pool, prior)
+    weights = None if stationary is None else stationary.weights(spectrum, judges.T)
     with progress.stage("metrics", 1) as stage:
-        found, stage.note = _judge(comm, config, pool, weights, particles)
+        found, stage.note = _judge(comm, config, judges, weights, particles)
     found |= {f"kswgd/{name}": Rows(rows, start, spec.particles) for name, rows in particles.items()}
     if stationary is not None:
         found["kswgd/stationary_means"] = stationary.means
         found["kswgd/stationary_means_error"] = stationary.error
-        found["ensemble/sample_weights"] = weights
+        weights = stationary.weights(spectrum, pool.T) * (1.0 if prior is None else prior)
+        found["ensemble/sample_weights"] = weights / weights.sum()
     return found | {
         "kswgd/history/time": history.time,
         "kswgd/history/mode_means": history.mode_means,

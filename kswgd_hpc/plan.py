@@ -21,6 +21,7 @@ from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
 from kswgd_hpc.parallel import from_root
 from kswgd_hpc.records import Collector
+from kswgd_hpc.reweighting import Source
 
 _LARGEST_DICTIONARY = 100_000
 
@@ -174,7 +175,7 @@ def collector_for(config: Config, plan: Plan, pilot: np.ndarray) -> tuple[Collec
     killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
     lagged = config.koopman.lagged
     drift = None
-    if "flux" in matrices_for(config, plan):
+    if "flux" in matrices_for(config, plan) or weighed_by(config) == "generator":
         drift = lambda states: coordinates.velocity(plan.system.drift(states))  # noqa: E731
     collector = Collector(
         coordinates,
@@ -193,6 +194,14 @@ def estimator_for(config: Config) -> Estimator:
     """The estimator that the configuration names."""
     estimator = ESTIMATORS[config.koopman.estimator]
     return replace(estimator, rank=config.koopman.rank) if isinstance(estimator, ReducedRank) else estimator
+
+
+def weighed_by(config: Config) -> Source | None:
+    """What makes the weights to the invariant law: the generator where it is known, unless told otherwise."""
+    wanted = config.koopman.reweight
+    if wanted is True:
+        return "pairs" if config.system.kind == "data" else "generator"
+    return wanted or None
 
 
 def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:

@@ -8,9 +8,17 @@ Source: Wu, Nueske, Paul, Klus, Koltai and Noe 2017, "Variational Koopman models
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+
+from kswgd_hpc.galerkin import Sums, assemble, pair_sums
+from kswgd_hpc.records import Pairs, Sample
+from kswgd_hpc.spectrum import Space
+
+Source = Literal["pairs", "generator"]
 
 
 @dataclass(frozen=True)
@@ -55,3 +63,85 @@ def invariant_weights(drift: np.ndarray, matrix: np.ndarray) -> Weights:
     # drift + matrix^T slope = 0; a change of the left-hand side by r changes the slope by -matrix^-T r
     inverse = np.linalg.pinv(matrix)
     return Weights(-drift @ inverse, -inverse)
+
+
+@dataclass(frozen=True)
+class Density:
+    """Weights of the records of a sample, as a function of the dictionary: what `Sample.weight` is.
+
+    Scaled so that their sum over the pairs is the effective sample size.
+
+    space : in which they were found; weights : in its basis; source : what made them
+    scale : factor; effective : sample size; clipped : fraction of pairs whose weight was below zero
+    """
+
+    space: Space
+    weights: Weights
+    source: Source
+    scale: float = 1.0
+    effective: float = np.nan
+    clipped: float = np.nan
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """(p,) coefficients in the dictionary; the weight is scale * max(offset + psi @ coefficients, 0)."""
+        return self.space.coefficients(self.weights.slope[:, None])[:, 0]
+
+    @property
+    def offset(self) -> float:
+        """The constant part, see `coefficients`."""
+        return 1 - float(self.space.sums.mean @ self.coefficients)
+
+    def __call__(self, psi: np.ndarray) -> np.ndarray:
+        """(n,) weights of features (n, p)."""
+        return self.scale * np.maximum(self.offset + psi @ self.coefficients, 0.0)
+
+    def sees(self, sample: Sample) -> Sample:
+        """A sample with the pairs that the weights were made of."""
+        return replace(sample, pairs=True) if self.source == "pairs" else sample
+
+    def with_own_error(self, sums: Sums, influence: Callable, width: int) -> Callable:
+        """The influence of each pair on what is estimated, by its part in the weights as well. Collective.
+
+        Parameters
+        ----------
+        sums : under these weights
+        influence : function of `Pairs` -> (n, width) at fixed weights, of weighted mean zero
+        """
+        base, dictionary = self.space.sums, sums.sample.dictionary
+
+        def sensitivity(pairs: Pairs) -> np.ndarray:
+            # the derivative of a clipped weight is zero
+            active = (pairs.x - base.mean) * (self.scale * (pairs.weight > 0))[:, None]
+            moved = active.T @ influence(pairs)
+            return np.concatenate([moved.real, moved.imag], axis=1)
+
+        real, imaginary = np.split(pair_sums(sums.sample, sensitivity, (sums.size, 2 * width)) / sums.count, 2, axis=1)
+        moved = self.weights.influence(self.space.components(real + 1j * imaginary))
+        # the weights are scaled in sums over pairs, and not in the means that they come from
+        share = self.space.coefficients(moved) * (sums.count / (base.count * self.scale))
+
+        def whole(pairs: Pairs) -> np.ndarray:
+            if self.source == "generator":
+                return influence(pairs) + dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x) @ share
+            return influence(pairs) + (pairs.y - pairs.x) @ share
+
+        return whole
+
+
+def invariant_density(sample: Sample, source: Source, regularization: float) -> Density:
+    """Weights under which a sample has the invariant law, from its pairs or its generator. Collective."""
+    pairs = source == "pairs"
+    sums = assemble(replace(sample, pairs=pairs, values=()), ("c0", "c1" if pairs else "flux"))
+    space = Space(sums, regularization)
+    drift = sums.vectors["y"] - sums.vectors["x"] if pairs else sums.vectors["flux"]
+    matrix = sums.matrices["c1"] - sums.matrices["c0"] if pairs else sums.matrices["flux"]
+    projected = space.project(matrix - np.outer(sums.mean[sums.rows], drift))
+    found = Density(space, invariant_weights(space.components(drift), projected), source)
+
+    def moments(pairs: Pairs) -> np.ndarray:
+        w = found(pairs.x)
+        return np.array([[w.sum(), (w**2).sum(), (w == 0).sum()]])
+
+    total, square, clipped = pair_sums(replace(sample, pairs=False), moments, (1, 3))[0]
+    return replace(found, scale=total / square, effective=total**2 / square, clipped=clipped / sums.count)

@@ -236,10 +236,10 @@ def _less_optimistic(space: Space, estimator: Estimator, values: np.ndarray) -> 
 
 def _standard_errors(sums: Sums, estimator: Estimator, values, right, left) -> np.ndarray:
     """(k,) standard errors of the eigenvalues from s_g = w^H (A_g - mu B_g) v over independent groups. Collective."""
-    influence = estimator.influence(sums, values, right, left)
-    deviations, _count = group_sums(
-        sums.sample, lambda pairs: weighted_sum(influence(pairs), pairs.weight), len(values)
-    )
+    influence, sample = estimator.influence(sums, values, right, left), sums.sample
+    if sample.weight is not None:
+        influence, sample = sample.weight.with_own_error(sums, influence, len(values)), sample.weight.sees(sample)
+    deviations, _count = group_sums(sample, lambda pairs: weighted_sum(influence(pairs), pairs.weight), len(values))
     return standard_error(deviations / sums.count)
 
 

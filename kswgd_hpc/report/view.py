@@ -15,7 +15,7 @@ from kswgd_hpc import storage
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.metrics import subsample
+from kswgd_hpc.metrics import drawn, subsample
 from kswgd_hpc.report import canvas
 from kswgd_hpc.spectrum import Spectrum
 from spde.domain import Interval
@@ -92,9 +92,7 @@ class Run:
         states = self.data["ensemble/sample"]
         if "ensemble/sample_weights" not in self.data:
             return states
-        cumulated = np.cumsum(self.data["ensemble/sample_weights"])
-        levels = (np.arange(len(states)) + 0.5) / len(states) * cumulated[-1]
-        return states[np.searchsorted(cumulated, levels)]
+        return drawn(states, self.data["ensemble/sample_weights"])
 
     @cached_property
     def laws(self) -> list[Law]:

@@ -79,7 +79,7 @@ def test_eigenfunctions_of_starts_that_are_not_stationary_keep_their_eigenvalue(
     assert (np.abs(found.rates[1:].real - [1, 2]) < 3 * found.rates_error[1:]).all()
     # the first is x itself, of mean zero under the invariant law and not under that of the starts
     phi = found.eigenfunctions(np.array([[1.0, 2.0, 3.0]]))[:, 1].real
-    np.testing.assert_allclose(phi / phi[1], [0.5, 1, 1.5], atol=0.1)
+    np.testing.assert_allclose(phi / phi[1], [0.5, 1, 1.5], atol=0.2)
 
 
 def test_the_reversible_estimator_is_the_generalised_symmetric_problem():
