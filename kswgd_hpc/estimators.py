@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from kswgd_hpc.eigensolver import Part
-from kswgd_hpc.galerkin import Sums
+from kswgd_hpc.galerkin import Form, Sums
 from kswgd_hpc.records import Pairs
 
 
@@ -26,8 +26,8 @@ class Estimator(Protocol):
     symmetric: bool
     part: Part  # of the spectrum that is slow
 
-    def left(self, sums: Sums) -> np.ndarray:
-        """Rows of the centred A."""
+    def left(self, sums: Sums) -> Form:
+        """The centred A."""
 
     def rates(self, values: np.ndarray, lag_time: float) -> np.ndarray:
         """(k,) lambda of the eigenvalues mu; infinite or NaN where there is none."""
@@ -59,9 +59,8 @@ class Reversible(_Lagged):
 
     name, matrices, symmetric, part = "reversible", ("plus", "minus"), True, "largest"
 
-    def left(self, sums: Sums) -> np.ndarray:
-        product = (sums.matrices["plus"] - sums.matrices["minus"]) / 4
-        return sums.centred(product, sums.mean, sums.mean)
+    def left(self, sums: Sums) -> Form:
+        return sums.form("c1", sums.mean, sums.mean)
 
     def rates(self, values: np.ndarray, lag_time: float) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -82,8 +81,8 @@ class Edmd(_Lagged):
 
     name, matrices, symmetric, part = "edmd", ("c0", "c1"), False, "largest_magnitude"
 
-    def left(self, sums: Sums) -> np.ndarray:
-        return sums.centred(sums.matrices["c1"], sums.vectors["x"], sums.vectors["y"])
+    def left(self, sums: Sums) -> Form:
+        return sums.form("c1", sums.vectors["x"], sums.vectors["y"])
 
     def rates(self, values: np.ndarray, lag_time: float) -> np.ndarray:
         return -np.log(values) / lag_time
@@ -103,8 +102,8 @@ class Dirichlet:
 
     name, matrices, pairs, symmetric, part = "dirichlet", ("c0", "form"), False, True, "smallest"
 
-    def left(self, sums: Sums) -> np.ndarray:
-        return sums.matrices["form"]
+    def left(self, sums: Sums) -> Form:
+        return sums.uncentred("form")
 
     def rates(self, values: np.ndarray, lag_time: float) -> np.ndarray:
         return values
