@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -48,6 +48,19 @@ class Eigenpairs(NamedTuple):
         return Eigenpairs(self.values[order], self.vectors[:, order], left, self.residuals[order])
 
 
+class Operator(Protocol):
+    """A linear operator on vectors that every rank of `comm` holds whole."""
+
+    comm: MPI.Comm
+    size: int
+
+    def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """The operator, or its transpose, times right (size,). Collective."""
+
+    def inverse(self, right: np.ndarray) -> np.ndarray:
+        """Its inverse, where it is positive definite, times right (size,). Collective."""
+
+
 def versions() -> dict[str, str]:
     """Versions of the libraries behind this module."""
     return {
@@ -73,30 +86,71 @@ def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
     return matrix
 
 
+def shell_matrix(operator: Operator, inverted: bool = False) -> PETSc.Mat:
+    """An operator as a PETSc matrix. Collective on its ranks; the caller destroys it."""
+    rows = (PETSc.DECIDE, operator.size)
+    matrix = PETSc.Mat().createPython((rows, rows), _Shell(operator, inverted), comm=operator.comm)
+    matrix.setUp()
+    return matrix
+
+
+class _Shell:
+    """What PETSc calls of an operator."""
+
+    def __init__(self, operator: Operator, inverted: bool):
+        self._operator, self._inverted = operator, inverted
+
+    def mult(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = A x."""
+        whole = _whole(x)
+        self._store(self._operator.inverse(whole) if self._inverted else self._operator(whole), y)
+
+    def multTranspose(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = A^T x."""
+        self._store(self._operator(_whole(x), transposed=True), y)
+
+    @staticmethod
+    def _store(values: np.ndarray, y: PETSc.Vec) -> None:
+        first, last = y.getOwnershipRange()
+        y.setArray(values[first:last])
+
+
 def eigenpairs(
-    matrix: PETSc.Mat,
+    problem: np.ndarray | Operator,
     count: int,
     part: Part,
     symmetric: bool = True,
     options: Mapping[str, object] | None = None,
 ) -> Eigenpairs:
-    """Leading eigenpairs by Krylov-Schur; `smallest` inverts about zero. Collective on the matrix.
+    """Leading eigenpairs of a matrix that this process holds, or of an operator. Collective on the operator's ranks.
 
     Parameters
     ----------
-    matrix : square; symmetric where said so
+    problem : (n, n) array, or operator; symmetric where said so
     count : pairs wanted
-    part : largest (real), largest_magnitude, or smallest of a positive definite matrix
+    part : largest (real), largest_magnitude, or smallest of something positive definite
     options : PETSc options such as eps_tol, set before the solver reads the options database
 
     Returns
     -------
-    Eigenpairs, vectors whole on every rank of the matrix; a complex pair takes two columns
+    Eigenpairs, the same on every rank of the problem; a complex pair takes two columns
 
     Raises
     ------
     SpectrumError : the solver's divergence reason and a remedy
     """
+    alone = isinstance(problem, np.ndarray)
+    # the inverse of an operator is applied as a whole: its largest eigenvalues are wanted
+    inverted = part == "smallest" and not alone
+    matrix = dense_matrix(MPI.COMM_SELF, problem, len(problem)) if alone else shell_matrix(problem, inverted)
+    try:
+        pairs = _krylov_schur(matrix, count, "largest" if inverted else part, symmetric, options)
+    finally:
+        matrix.destroy()
+    return pairs._replace(values=1 / pairs.values, residuals=pairs.residuals / pairs.values**2) if inverted else pairs
+
+
+def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, options) -> Eigenpairs:
     eps = SLEPc.EPS().create(matrix.getComm())
     start = matrix.createVecRight()
     first, last = start.getOwnershipRange()

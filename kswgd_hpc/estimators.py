@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 
 from kswgd_hpc.eigensolver import Part
-from kswgd_hpc.galerkin import Sums
+from kswgd_hpc.galerkin import Form, Sums
 from kswgd_hpc.records import Pairs
 
 
@@ -26,17 +26,18 @@ class Estimator(Protocol):
     matrices: tuple[str, ...]  # sums that it is made of, see `galerkin.assemble`
     pairs: bool  # whether it needs pairs a lag time apart
     symmetric: bool
+    limited: bool  # whether it is restricted to a part of the space
     part: Part  # of the spectrum that is slow
 
-    def left(self, sums: Sums) -> np.ndarray:
-        """Rows of the centred A."""
+    def left(self, sums: Sums) -> Form:
+        """The centred A."""
 
-    def compress(self, matrix: np.ndarray, basis: np.ndarray, count: int) -> np.ndarray | None:
-        """(q, r) orthonormal components that A is restricted to, None for all of it.
+    def compress(self, matrix: np.ndarray, features: np.ndarray, count: int) -> np.ndarray:
+        """(q, r) orthonormal components that A is restricted to, for a `limited` estimator.
 
         Parameters
         ----------
-        matrix : (q, q) A in an orthonormal basis; basis : (p, q) coefficients of the basis in the dictionary
+        matrix : (q, q) A in an orthonormal basis; features : (q, p) components of the dictionary in the basis
         count : eigenpairs wanted
         """
 
@@ -59,17 +60,10 @@ class Estimator(Protocol):
         """Function of `Pairs` -> (n, k) of w^H (A - mu B) v for each of them; right, left (p, k) are v and w."""
 
 
-class _Whole:
-    """The problem is solved in all of the space."""
-
-    def compress(self, matrix: np.ndarray, basis: np.ndarray, count: int) -> None:
-        return None
-
-
-class _Symmetric(_Whole):
+class _Symmetric:
     """Eigenfunctions of a symmetric problem have mean zero."""
 
-    symmetric = True
+    symmetric, limited = True, False
 
     def offsets(self, sums: Sums, values: np.ndarray, right: np.ndarray) -> np.ndarray:
         return -sums.mean @ right
@@ -116,9 +110,8 @@ class Reversible(_Symmetric, _Lagged):
     def order(self, values: np.ndarray) -> np.ndarray:
         return np.argsort(-values, kind="stable")
 
-    def left(self, sums: Sums) -> np.ndarray:
-        product = (sums.matrices["plus"] - sums.matrices["minus"]) / 4
-        return sums.centred(product, sums.mean, sums.mean)
+    def left(self, sums: Sums) -> Form:
+        return sums.form("c1", sums.mean, sums.mean)
 
     def rates(self, values: np.ndarray, lag_time: float) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -134,13 +127,14 @@ class Reversible(_Symmetric, _Lagged):
         return of
 
 
-class Edmd(_Whole, _Lagged):
+class Edmd(_Lagged):
     """C1 v = mu C0 v: any Markov process; complex pairs, principal branch of the logarithm."""
 
     name, matrices, symmetric, part = "edmd", ("c0", "c1"), False, "largest_magnitude"
+    limited = False
 
-    def left(self, sums: Sums) -> np.ndarray:
-        return sums.centred(sums.matrices["c1"], sums.vectors["x"], sums.vectors["y"])
+    def left(self, sums: Sums) -> Form:
+        return sums.form("c1", sums.vectors["x"], sums.vectors["y"])
 
     def rates(self, values: np.ndarray, lag_time: float) -> np.ndarray:
         return -np.log(values) / lag_time
@@ -172,11 +166,9 @@ class ReducedRank(Edmd):
     """
 
     rank: int | None = None
-    name = "reduced_rank"
+    name, limited = "reduced_rank", True
 
-    def compress(self, matrix: np.ndarray, basis: np.ndarray, count: int) -> np.ndarray:
-        # what is predicted are the features themselves: in the basis their squares are those of chi^T (W^T W)^-1 chi
-        features = np.linalg.inv(np.linalg.cholesky(basis.T @ basis)).T
+    def compress(self, matrix: np.ndarray, features: np.ndarray, count: int) -> np.ndarray:
         return scipy.linalg.svd(matrix @ features)[0][:, : self.rank or 4 * count]
 
 
@@ -185,8 +177,8 @@ class Dirichlet(_Symmetric, _Rates):
 
     name, matrices, part = "dirichlet", ("c0", "form"), "smallest"
 
-    def left(self, sums: Sums) -> np.ndarray:
-        return sums.matrices["form"]
+    def left(self, sums: Sums) -> Form:
+        return sums.uncentred("form")
 
     def influence(self, sums: Sums, values: np.ndarray, right: np.ndarray, left: np.ndarray) -> Callable:
         offsets, dictionary = self.offsets(sums, values, right), sums.sample.dictionary
@@ -200,16 +192,17 @@ class Dirichlet(_Symmetric, _Rates):
         return of
 
 
-class Generator(_Whole, _Rates):
+class Generator(_Rates):
     """-<psi, G psi> v = lambda C0 v: any diffusion with known drift and mobility; complex rates without a lag.
 
     Source: Klus et al. 2020, "Data-driven approximation of the Koopman generator".
     """
 
     name, matrices, symmetric, part = "generator", ("c0", "flux"), False, "smallest"
+    limited = False
 
-    def left(self, sums: Sums) -> np.ndarray:
-        return np.outer(sums.mean[sums.rows], sums.vectors["flux"]) - sums.matrices["flux"]
+    def left(self, sums: Sums) -> Form:
+        return sums.form("flux", np.zeros(sums.size), sums.vectors["flux"], 0.0).negative()
 
     def offsets(self, sums: Sums, values: np.ndarray, right: np.ndarray) -> np.ndarray:
         return -sums.mean @ right - sums.vectors["flux"] @ right / values

@@ -9,10 +9,11 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import streams
+from kswgd_hpc.eigensolver import eigenpairs
 from kswgd_hpc.ensemble import block_count
 from kswgd_hpc.estimators import Estimator
 from kswgd_hpc.parallel import Block, cut, local, sum_blocks, tiles
-from kswgd_hpc.spectrum import Space, Spectrum, small_eigenpairs
+from kswgd_hpc.spectrum import Space, Spectrum
 from spde.stepping import Noise, PathIntegral
 
 _BATCH = 64
@@ -98,11 +99,11 @@ def _killed(
     if not estimator.pairs:
         # L + c, shifted so that the slowest are nearest to zero; the shift is taken off the rates again
         shift = max(0.0, -float(np.linalg.eigvalsh((operator + operator.T) / 2)[0])) + 1.0
-        pairs = small_eigenpairs(operator + shift * np.eye(len(operator)), count, "smallest", symmetric)
+        pairs = eigenpairs(operator + shift * np.eye(len(operator)), count, "smallest", symmetric)
         rates = pairs.values - shift
     else:
         part = "largest" if symmetric else "largest_magnitude"
-        pairs = small_eigenpairs(operator, count, part, symmetric)
+        pairs = eigenpairs(operator, count, part, symmetric)
         keep = pairs.values.real > 0 if symmetric else np.abs(pairs.values) > 0
         pairs = pairs._replace(
             values=pairs.values[keep],
@@ -126,7 +127,7 @@ def _killed_operator(case: Case, space: Space, estimator: Estimator) -> np.ndarr
     operator[0, 0] = total[0]
     operator[0, 1:] = space.components(wy - total * sums.mean)
     operator[1:, 0] = space.components(wx - total * sums.mean)
-    operator[1:, 1:] = space.project(sums.centred(sums.matrices[name], wx, wy, total[0]))
+    operator[1:, 1:] = space.project(sums.form(name, wx, wy, total[0]))
     if not estimator.pairs:
         operator[1:, 1:] += space.project(estimator.left(sums))
         if not estimator.symmetric:

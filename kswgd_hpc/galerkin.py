@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
 from scipy.linalg.blas import dgemm, dsyrk
+from scipy.sparse import csr_array
 
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.parallel import Block, FixedSum, sum_items, tiles
 from kswgd_hpc.records import Pairs, Records, Sample
+from kswgd_hpc.whitening import gather_rows
 
 # up to this many functions every rank holds and solves the whole problem itself, in the same bits
 REPLICATED = 2048
+_ROWS_A_RANK = 1024
 _PANEL = 2**24  # numbers of a panel: 128 MB
 _SYMMETRIC = ("plus", "minus", "c0", "l0")
 
@@ -34,16 +37,21 @@ class Sums:
     ----------
     sample : what they are means over
     count : number of pairs, or the sum of their weights
+    owners : communicator of the ranks that hold rows of the matrices; None on the others
     rows : the rows of each matrix that this rank holds: all of them up to `REPLICATED` functions
     matrices : name -> those rows, (m, p)
     vectors : name -> (p,) or longer, on every rank
+    both_ends : whether c0 and c1 are symmetrised, (C0 + L0)/2 and (C1 + C1^T)/2, and the inner product is that of both
+        ends of the pairs
     """
 
     sample: Sample
     count: float
+    owners: MPI.Comm | None
     rows: slice
     matrices: dict[str, np.ndarray]
     vectors: dict[str, np.ndarray]
+    both_ends: bool
 
     @property
     def comm(self) -> MPI.Comm:
@@ -53,17 +61,12 @@ class Sums:
     @property
     def size(self) -> int:
         """p, number of functions."""
-        return self.sample.dictionary.size
+        return len(self.vectors["x"])
 
     @property
     def replicated(self) -> bool:
-        """Whether every rank holds all rows."""
-        return self.rows == slice(0, self.size)
-
-    @property
-    def both_ends(self) -> bool:
-        """Whether the inner product is that of both ends of the pairs, as for symmetrised sums, or of their starts."""
-        return "plus" in self.matrices
+        """Whether every rank holds all rows, and does all that follows by itself."""
+        return self.size <= REPLICATED
 
     @property
     def mean(self) -> np.ndarray:
@@ -71,21 +74,76 @@ class Sums:
         x, y = self.vectors["x"], self.vectors["y"]
         return (x + y) / 2 if self.both_ends else x
 
-    def gram(self) -> np.ndarray:
-        """Rows of the mean of psi psi^T in the inner product."""
-        return (self.matrices["plus"] + self.matrices["minus"]) / 4 if self.both_ends else self.matrices["c0"]
+    def gram(self) -> Form:
+        """Mean of (psi - m)(psi - m)^T in the inner product."""
+        return self.form("c0", self.mean, self.mean)
 
-    def centred(self, matrix: np.ndarray, left: np.ndarray, right: np.ndarray, total: float = 1.0) -> np.ndarray:
-        """Rows of the mean of a (f - m)(g - m)^T from those of a f g^T; left, right are the means of a f and a g."""
+    def form(self, name: str, left: np.ndarray, right: np.ndarray, total: float = 1.0) -> Form:
+        """Mean of a (f - m)(g - m)^T from that of a f g^T, of the mean of a and those of a f (left) and a g (right)."""
         mean, rows = self.mean, self.rows
-        return matrix - np.outer(mean[rows], right) + np.outer(total * mean[rows] - left[rows], mean)
+        columns = np.stack([-mean[rows], total * mean[rows] - left[rows]], axis=1)
+        return Form(self, self.matrices[name], columns, np.stack([right, mean], axis=1))
+
+    def uncentred(self, name: str) -> Form:
+        """The mean as it is."""
+        return Form(self, self.matrices[name], np.zeros((self.matrices[name].shape[0], 0)), np.zeros((self.size, 0)))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A bilinear form of the features by rows, A + U V^T, in which V and this rank's rows of U centre it.
+
+    matrix : (m, p), U : (m, k), V : (p, k)
+    """
+
+    sums: Sums
+    matrix: np.ndarray
+    U: np.ndarray
+    V: np.ndarray
+
+    def negative(self) -> Form:
+        """The form with its sign changed."""
+        return replace(self, matrix=-self.matrix, U=-self.U)
+
+    def dense(self) -> np.ndarray:
+        """(m, p) this rank's rows."""
+        return self.matrix + self.U @ self.V.T
+
+    def columns(self, index: np.ndarray) -> np.ndarray:
+        """(m, len(index)) of this rank's rows."""
+        return self.matrix[:, index] + self.U @ self.V[index].T
+
+    def diagonal(self) -> np.ndarray:
+        """(m,) of this rank's rows."""
+        rows = self.sums.rows
+        return self.matrix[:, rows].diagonal() + (self.U * self.V[rows]).sum(axis=1)
+
+    def norm(self) -> float:
+        """Frobenius norm, the same on every rank that holds rows. Collective on them."""
+        square = sum(float((self._some(part) ** 2).sum()) for part in tiles(max(len(self.matrix), 1), 256))
+        return float(np.sqrt(square if self.sums.replicated else self.sums.owners.allreduce(square)))
+
+    def _some(self, part: Block) -> np.ndarray:
+        rows = slice(part.start, part.stop)
+        return self.matrix[rows] + self.U[rows] @ self.V.T
+
+    def times(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """A or A^T times right, (p,) or (p, k), on every rank that holds rows. Collective on them."""
+        if transposed:
+            right = right[self.sums.rows]
+            product = self.matrix.T @ right + self.V @ (self.U.T @ right)
+            if not self.sums.replicated:
+                self.sums.owners.Allreduce(MPI.IN_PLACE, product, op=MPI.SUM)
+            return product
+        product = self.matrix @ right + self.U @ (self.V.T @ right)
+        return product if self.sums.replicated else gather_rows(self.sums.owners, product)
 
 
 def row_ranges(size: int, comm: MPI.Comm) -> list[tuple[int, int]]:
-    """PETSc's contiguous row ownership for `size` rows."""
-    counts = [size // comm.size + (1 if rank < size % comm.size else 0) for rank in range(comm.size)]
-    edges = np.concatenate([[0], np.cumsum(counts)])
-    return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+    """Rows of each rank, contiguous: a thousand or more for each rank that has any, as many ranks as that allows."""
+    ranks = min(comm.size, max(1, size // _ROWS_A_RANK))
+    edges = [size * i // ranks for i in range(ranks + 1)] + [size] * (comm.size - ranks)
+    return list(itertools.pairwise(edges))
 
 
 def assemble(sample: Sample, names: tuple[str, ...], tick: Callable[[int], None] = lambda _units: None) -> Sums:
@@ -95,7 +153,7 @@ def assemble(sample: Sample, names: tuple[str, ...], tick: Callable[[int], None]
     ----------
     sample : the records
     names : of the matrices, means of
-        plus, minus : (psi(x) +- psi(y)) (psi(x) +- psi(y))^T
+        plus, minus : (psi(x) +- psi(y)) (psi(x) +- psi(y))^T, both or none; they become c0 and c1 of `Sums.both_ends`
         c0, c1, l0 : psi(x) psi(x)^T, psi(x) psi(y)^T, psi(y) psi(y)^T
         form : grad psi . M grad psi^T at x
         flux : psi(x) (G psi(x))^T, of the generator G
@@ -127,10 +185,63 @@ def assemble(sample: Sample, names: tuple[str, ...], tick: Callable[[int], None]
             else:
                 _scatter_panel(comm, sums.pop(name), name, panel, ranges, matrices[name])
     count = float(vectors.pop("count")[0])
-    scale = 1 / count
     for array in (*matrices.values(), *vectors.values()):
-        array *= scale
-    return Sums(sample, count, slice(first, last), matrices, vectors)
+        array *= 1 / count
+    both_ends = "plus" in matrices
+    if both_ends:
+        c0, c1 = matrices.pop("plus"), matrices.pop("minus")
+        # (plus + minus) / 4 and (plus - minus) / 4, in place: these may be all that a rank has room for
+        c0 += c1
+        c0 /= 4
+        c1 /= -2
+        c1 += c0
+        matrices = {"c0": c0, "c1": c1, **matrices}
+    return Sums(sample, count, _owners(comm, ranges), slice(first, last), matrices, vectors, both_ends)
+
+
+def coarsened(sums: Sums, mapping: np.ndarray) -> Sums:
+    """The sums of fewer functions, psi @ mapping. Collective.
+
+    Parameters
+    ----------
+    mapping : (p, p'), mostly zeros
+    """
+    comm, rows, mapping = sums.comm, sums.rows, csr_array(mapping)
+    p = mapping.shape[1]
+    whole = p <= REPLICATED
+    ranges = row_ranges(p, comm)
+    first, last = (0, p) if whole else ranges[comm.rank]
+    mine, matrices = mapping[rows].T.tocsr(), {}
+    for name, matrix in sums.matrices.items():
+        matrices[name] = np.empty((last - first, p))
+        for part in _panels(p):
+            columns = slice(part.start, part.stop)
+            panel = mine @ (mapping[:, columns].T @ matrix.T).T
+            if sums.replicated:
+                matrices[name][:, columns] = panel
+            elif whole:
+                matrices[name][:, columns] = comm.allreduce(panel)
+            else:
+                matrices[name][:, columns] = _scattered(comm, panel, ranges)
+    vectors = {name: sums.vectors[name] @ mapping for name in ("x", "y", "flux") if name in sums.vectors}
+    return replace(sums, owners=_owners(comm, ranges), rows=slice(first, last), matrices=matrices, vectors=vectors)
+
+
+def _scattered(comm: MPI.Comm, panel: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
+    first, last = ranges[comm.rank]
+    rows = np.empty((last - first, panel.shape[1]))
+    counts = [(b - a) * panel.shape[1] for a, b in ranges]
+    comm.Reduce_scatter(np.ascontiguousarray(panel), rows, counts, op=MPI.SUM)
+    return rows
+
+
+def _owners(comm: MPI.Comm, ranges: list[tuple[int, int]]) -> MPI.Comm | None:
+    """Communicator of the ranks that own rows, None on the others. Collective."""
+    if all(last > first for first, last in ranges):
+        return comm
+    first, last = ranges[comm.rank]
+    owners = comm.Split(0 if last > first else MPI.UNDEFINED, comm.rank)
+    return None if owners == MPI.COMM_NULL else owners
 
 
 def _panels(size: int) -> list[Block]:

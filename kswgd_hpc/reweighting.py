@@ -113,13 +113,13 @@ class Density:
         def sensitivity(pairs: Pairs) -> np.ndarray:
             # the derivative of a clipped weight is zero
             active = (pairs.x - base.mean) * (self.scale * (pairs.weight > 0))[:, None]
-            moved = active.T @ influence(pairs)
-            return np.concatenate([moved.real, moved.imag], axis=1)
+            values = active.T @ influence(pairs)
+            return np.concatenate([values.real, values.imag], axis=1)
 
-        real, imaginary = np.split(pair_sums(sums.sample, sensitivity, (sums.size, 2 * width)) / sums.count, 2, axis=1)
-        moved = self.weights.influence(self.space.components(real + 1j * imaginary))
-        # the weights are scaled in sums over pairs, and not in the means that they come from
-        share = self.space.coefficients(moved) * (sums.count / (base.count * self.scale))
+        moved = self.space.components(pair_sums(sums.sample, sensitivity, (sums.size, 2 * width)))
+        # the mean increments that the weights come from are means over unscaled weights
+        share = self.space.coefficients(self.weights.influence(moved)) / (base.count * self.scale)
+        share = share[:, :width] + 1j * share[:, width:]
 
         def whole(pairs: Pairs) -> np.ndarray:
             if self.source == "generator":
@@ -134,10 +134,15 @@ def invariant_density(sample: Sample, source: Source, regularization: float) -> 
     pairs = source == "pairs"
     sums = assemble(replace(sample, pairs=pairs, values=()), ("c0", "c1" if pairs else "flux"))
     space = Space(sums, regularization)
+    nothing = np.zeros(sums.size)
     drift = sums.vectors["y"] - sums.vectors["x"] if pairs else sums.vectors["flux"]
-    matrix = sums.matrices["c1"] - sums.matrices["c0"] if pairs else sums.matrices["flux"]
-    projected = space.project(matrix - np.outer(sums.mean[sums.rows], drift))
-    found = Density(space, invariant_weights(space.components(drift), projected), source)
+    if pairs:
+        # mean of (psi(x) - m) (psi(y) - psi(x))^T
+        matrix = space.project(sums.form("c1", nothing, sums.vectors["y"], 0.0))
+        matrix -= space.project(sums.form("c0", nothing, sums.vectors["x"], 0.0))
+    else:
+        matrix = space.project(sums.form("flux", nothing, drift, 0.0))
+    found = Density(space, invariant_weights(space.components(drift), matrix), source)
 
     def moments(pairs: Pairs) -> np.ndarray:
         w = found(pairs.x)

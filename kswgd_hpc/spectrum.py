@@ -1,24 +1,29 @@
 """From Galerkin sums to rates and eigenfunctions with error bars: method.md section 2.
 
 The features are centred, so that the constant, eigenfunction of rate zero, is represented exactly and left out. The
-Gram matrix is never inverted: its eigenvectors above a relative cut span the space in which the problem is solved.
+Gram matrix is never inverted: a pivoted Cholesky factorisation picks the functions that span the space in which the
+problem is solved, and its triangular factor makes them orthonormal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-import scipy.linalg
-from mpi4py import MPI
+from scipy.linalg.blas import dsymv
 
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.eigensolver import Eigenpairs, dense_matrix, eigenpairs
+from kswgd_hpc.eigensolver import Eigenpairs, Operator, eigenpairs
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.estimators import Estimator, weighted_sum
-from kswgd_hpc.galerkin import Sums, group_sums
+from kswgd_hpc.galerkin import Form, Sums, coarsened, group_sums
 from kswgd_hpc.statistics import standard_error
+from kswgd_hpc.whitening import Factor, LocalFactor, SharedFactor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,71 +61,124 @@ class Spectrum:
 
 
 class Space:
-    """The centred Galerkin space, whitened: an orthonormal basis of it in L2(pi).
+    """The centred Galerkin space with an orthonormal basis of it in L2(pi), psi[pivots] R^-1 less its mean.
+
+    Every rank gets the same answers; up to `galerkin.REPLICATED` functions from its own arithmetic, beyond from that of
+    the ranks that hold rows. All calls are collective.
 
     Parameters
     ----------
     sums : means over the pairs
-    regularization : directions whose variance is below this fraction of the largest are left out
-    coarsening : (p, p') map to fewer functions, whose span is used instead
-    capacity : largest dimension kept where the problem is too large to be solved on every rank
+    regularization : a function is left out that adds less variance to the span of others than this fraction of the
+        Frobenius norm of the Gram matrix
     """
 
-    def __init__(self, sums: Sums, regularization: float, coarsening: np.ndarray | None = None, capacity: int = 1024):
+    def __init__(self, sums: Sums, regularization: float):
         self.sums = sums
-        gram = sums.centred(sums.gram(), sums.mean, sums.mean)
-        self._basis = self._whiten(gram, coarsening, regularization, capacity)
-        self.size = self._basis.shape[1]
+        self._factor: Factor | None = None
+        self.pivots = self.shared(lambda: self._factorise(regularization))
+        self.size = len(self.pivots)
 
-    def _whiten(self, gram: np.ndarray, coarsening: np.ndarray | None, cut: float, capacity: int) -> np.ndarray:
-        """(p, q) basis W with W^T B W = 1, from the eigenvectors of B above the cut."""
-        if coarsening is not None:
-            values, vectors = scipy.linalg.eigh(coarsening.T @ self._times(gram, coarsening))
-            vectors = coarsening @ vectors
-        elif self.sums.replicated:
-            values, vectors = scipy.linalg.eigh(gram)
-        else:
-            matrix = dense_matrix(self.sums.comm, gram, self.sums.size)
-            try:
-                pairs = eigenpairs(matrix, min(capacity, self.sums.size - 1), "largest")
-            finally:
-                matrix.destroy()
-            values, vectors = pairs.values[::-1], pairs.vectors[:, ::-1]
-        keep = values > cut * values[-1]
-        if not keep.any() or values[-1] <= 0:
-            raise SpectrumError("all features are constant on the ensemble: nothing to solve")
-        basis = vectors[:, keep] / np.sqrt(values[keep])
-        return self.sums.comm.bcast(np.ascontiguousarray(basis[:, ::-1]))
+    def _factorise(self, regularization: float) -> np.ndarray:
+        gram = self.sums.gram()
+        cut = regularization * gram.norm()
+        self._factor = factorised(gram, np.arange(self.sums.size), cut)
+        return self._factor.pivots
+
+    def shared(self, work: Callable[[], T]) -> T:
+        """Result of work() by the ranks that hold the matrices, on every rank, in the bits of the first. Collective."""
+        working = self.sums.replicated or self.sums.owners is not None
+        return self.sums.comm.bcast(work() if working else None)
 
     def coefficients(self, components: np.ndarray) -> np.ndarray:
-        """(p, k) coefficients in the dictionary of functions with components (q, k) in the basis."""
-        return self._basis @ components
+        """(p,) or (p, k) coefficients in the dictionary of functions with components (q,) or (q, k) in the basis."""
+        found = np.zeros((self.sums.size, *components.shape[1:]), dtype=components.dtype)
+        found[self.pivots] = self.shared(lambda: self._by_parts(self._factor.solve, components))
+        return found
 
     def components(self, products: np.ndarray) -> np.ndarray:
         """(q,) or (q, k) inner products with the basis, from those with the centred features, (p,) or (p, k)."""
-        return self._basis.T @ products
+        return self.shared(lambda: self._factor.solve(products[self.pivots], transposed=True))
 
     def expand(self, coefficients: np.ndarray) -> np.ndarray:
-        """(q, k) components in the basis of functions of this space with coefficients (p, k) in the dictionary."""
-        return np.linalg.lstsq(self._basis, coefficients, rcond=None)[0]
+        """(q,) or (q, k) components in the basis of functions made by `coefficients`."""
+        return self.shared(lambda: self._by_parts(self._factor.multiply, coefficients[self.pivots]))
 
-    def project(self, rows: np.ndarray) -> np.ndarray:
-        """(q, q) W^T A W on every rank, A given by this rank's rows. Collective."""
-        return self._basis.T @ self._times(rows, self._basis)
+    @staticmethod
+    def _by_parts(function: Callable, values: np.ndarray) -> np.ndarray:
+        """A real linear function of real or complex values."""
+        if not np.iscomplexobj(values):
+            return function(values)
+        return function(np.ascontiguousarray(values.real)) + 1j * function(np.ascontiguousarray(values.imag))
 
-    def _times(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Product of a (p, p) matrix, given by rows, with (p, k) columns, on every rank. Collective."""
-        product = rows @ columns
-        return product if self.sums.replicated else np.concatenate(self.sums.comm.allgather(product))
+    def project(self, form: Form) -> np.ndarray:
+        """(q, q) matrix of a form in the basis; for problems that every rank holds."""
+        if not self.sums.replicated:
+            raise SpectrumError(f"a matrix of {self.sums.size} functions is too large for one rank")
+        half = self._factor.solve(form.dense()[np.ix_(self.pivots, self.pivots)], transposed=True)
+        return self._factor.solve(half.T, transposed=True).T
+
+    def operator(self, form: Form, symmetric: bool) -> np.ndarray | Operator:
+        """A form in the basis: its matrix where every rank holds it, else an operator on the ranks that hold rows."""
+        if self.sums.replicated:
+            matrix = self.project(form)
+            return (matrix + matrix.T) / 2 if symmetric else matrix
+        return Whitened(self._factor, form, symmetric)
 
 
-def small_eigenpairs(matrix: np.ndarray, count: int, part: str, symmetric: bool, options=None):
-    """Eigenpairs of a matrix that every rank holds, by SLEPc on each rank alone."""
-    handle = dense_matrix(MPI.COMM_SELF, matrix, len(matrix))
-    try:
-        return eigenpairs(handle, count, part, symmetric, options)
-    finally:
-        handle.destroy()
+class Whitened:
+    """R^-T A R^-1 of a form A on the pivots, applied to vectors on the ranks that hold rows of it."""
+
+    def __init__(self, factor: Factor, form: Form, symmetric: bool):
+        self.comm, self.size = form.sums.owners, len(factor.pivots)
+        self._factor, self._form, self._inner = factor, form, None
+        self._alone = None
+        if self.comm.size == 1:
+            self._alone = np.asfortranarray(form.dense()[np.ix_(factor.pivots, factor.pivots)])
+        self._symmetric = symmetric
+
+    def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """The operator or its transpose times right, (q,)."""
+        return self._factor.solve(self._times(self._factor.solve(right), transposed), transposed=True)
+
+    def _times(self, right: np.ndarray, transposed: bool) -> np.ndarray:
+        if self._alone is None:
+            whole = np.zeros(self._form.sums.size)
+            whole[self._factor.pivots] = right
+            return self._form.times(whole, transposed)[self._factor.pivots]
+        if self._symmetric:
+            return dsymv(1.0, self._alone, right)
+        return (self._alone.T if transposed else self._alone) @ right
+
+    def inverse(self, right: np.ndarray) -> np.ndarray:
+        """The inverse of a positive definite operator times right, (q,): R A^-1 R^T."""
+        order = np.argsort(self._factor.pivots)
+        if self._inner is None:
+            norm = self._form.norm()
+            self._inner = factorised(self._form, self._factor.pivots[order], np.finfo(float).eps * norm)
+        places = order[self._inner.pivots]
+        inner = self._factor.multiply(right, transposed=True)[places]
+        found = np.zeros(self.size)
+        found[places] = self._inner.solve(self._inner.solve(inner, transposed=True))
+        return self._factor.multiply(found)
+
+
+def factorised(form: Form, chosen: np.ndarray, cut: float) -> Factor:
+    """Factor of a symmetric form on chosen functions, in ascending order. Collective on the ranks that hold rows."""
+    sums = form.sums
+    if sums.replicated or sums.owners.size == 1:
+        return LocalFactor(form.dense()[np.ix_(chosen, chosen)] if len(chosen) < sums.size else form.dense(), cut)
+    first, last = np.searchsorted(chosen, [sums.rows.start, sums.rows.stop])
+    mine = chosen[first:last] - sums.rows.start
+    return SharedFactor(
+        sums.owners,
+        int(first),
+        int(last),
+        len(chosen),
+        lambda index: form.columns(chosen[index])[mine],
+        form.diagonal()[mine],
+        cut,
+    )
 
 
 def solve(
@@ -153,7 +211,7 @@ def solve(
     SpectrumError : nothing to solve, or the eigensolver failed
     """
     space = Space(sums, regularization)
-    fitted, vectors, left, residuals = sums.comm.bcast(_eigenpairs(space, estimator, modes - 1, options))
+    fitted, vectors, left, residuals = space.shared(lambda: _eigenpairs(space, estimator, modes - 1, options))
     values = _less_optimistic(space, estimator, fitted)
     rates = estimator.rates(values, lag_time)
     coefficients = space.coefficients(vectors)
@@ -186,11 +244,11 @@ def solve(
 
 def _eigenpairs(space: Space, estimator: Estimator, count: int, options) -> tuple:
     """Values by ascending rate, vectors of unit norm and fixed sign, left vectors with w^H v = 1, residuals."""
-    matrix = space.project(estimator.left(space.sums))
-    basis = estimator.compress(matrix, space.coefficients(np.eye(space.size)), count)
-    if basis is not None:
-        matrix = basis.T @ matrix @ basis
-    pairs = _leading(matrix, min(count, len(matrix)), estimator, options)
+    operator, basis = space.operator(estimator.left(space.sums), estimator.symmetric), None
+    if estimator.limited:
+        basis = estimator.compress(operator, space.expand(np.eye(space.sums.size)), count)
+        operator = basis.T @ operator @ basis
+    pairs = _leading(operator, min(count, space.size if basis is None else len(operator)), estimator, options)
     values, vectors, left = pairs.values, pairs.vectors, pairs.left
     if basis is not None:
         vectors, left = basis @ vectors, basis @ left
@@ -200,15 +258,14 @@ def _eigenpairs(space: Space, estimator: Estimator, count: int, options) -> tupl
     return values, vectors, left, pairs.residuals
 
 
-def _leading(matrix: np.ndarray, count: int, estimator: Estimator, options) -> Eigenpairs:
+def _leading(operator: np.ndarray | Operator, count: int, estimator: Estimator, options) -> Eigenpairs:
     """The `count` pairs of the slowest rates in order; of a complex pair both."""
-    if estimator.symmetric:
-        pairs = small_eigenpairs((matrix + matrix.T) / 2, count, estimator.part, True, options)
-        return pairs.taken(estimator.order(pairs.values)[:count])
     # those nearest to zero are not all of the slowest, where there is rotation
-    wanted = min(2 * count, len(matrix)) if estimator.part == "smallest" else count
-    pairs = small_eigenpairs(matrix, wanted, estimator.part, False, options)
+    wanted = count if estimator.symmetric or estimator.part != "smallest" else min(2 * count, len(operator))
+    pairs = eigenpairs(operator, wanted, estimator.part, estimator.symmetric, options)
     order = estimator.order(pairs.values)
+    if estimator.symmetric:
+        return pairs.taken(order[:count])
     splits = count < len(order) and np.isclose(pairs.values[order[count - 1]], pairs.values[order[count]].conj())
     return pairs.taken(order[: count + 1] if splits else order[:count])
 
@@ -262,9 +319,9 @@ def _dictionary_error(sums: Sums, estimator: Estimator, regularization: float, r
     error = np.full(len(rates), np.nan)
     if sums.size < 4:
         return error
-    coarse = Space(sums, regularization, sums.sample.dictionary.coarsening())
+    coarse = Space(coarsened(sums, sums.sample.dictionary.coarsening()), regularization)
     count = min(len(rates), coarse.size)
-    fitted = sums.comm.bcast(_eigenpairs(coarse, estimator, count, options)[0])
+    fitted = coarse.shared(lambda: _eigenpairs(coarse, estimator, count, options)[0])
     found = estimator.rates(_less_optimistic(coarse, estimator, fitted), lag_time)
     if not estimator.symmetric:  # complex rates have no order to compare them in: the nearest
         return np.abs(found[None, :] - rates[:, None]).min(axis=1)

@@ -53,13 +53,13 @@ def correct(space: Space, spectrum: Spectrum) -> StationaryMeans:
     """
     sums, V = space.sums, spectrum.coefficients.real[:, 1:]
     drift = sums.vectors["flux"]
-    matrix = space.project(sums.matrices["flux"] - np.outer(sums.mean[sums.rows], drift))
-    inverse = np.linalg.pinv(matrix.T)
-    weights = -inverse @ space.components(drift)
+    # mean of (psi - m) (G psi)^T in the basis: left of it G has mean zero under the law that is looked for
+    matrix = space.project(sums.form("flux", np.zeros(sums.size), drift, 0.0))
+    weights = -_solved(matrix.T, space.components(drift))
     # components of the eigenfunctions in the orthonormal basis: phi_k = psi W y_k
     y = space.expand(V)
     means = weights @ y
-    slope, response = space.coefficients(weights[:, None])[:, 0], space.coefficients(inverse.T @ y)
+    slope, response = space.coefficients(weights), space.coefficients(_solved(matrix, y))
     constant, offset, dictionary = 1 - sums.mean @ slope, sums.mean @ V, sums.sample.dictionary
 
     def influence(pairs: Pairs) -> np.ndarray:
@@ -75,3 +75,11 @@ def correct(space: Space, spectrum: Spectrum) -> StationaryMeans:
     own, variance = np.split(groups / max(groups - 1, 1) * ((shares / sums.count) ** 2).sum(axis=0), 2)
     both = np.maximum(own + variance, 1e-300)
     return StationaryMeans(*sums.comm.bcast((own / both * means, np.sqrt(own * variance / both))))
+
+
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """matrix^-1 right, or the least solution where the generator leaves something undecided."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(matrix) @ right

@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 from support import sums
 
-from kswgd_hpc import galerkin
+from kswgd_hpc import galerkin, whitening
 from kswgd_hpc.plan import estimator_for
 from kswgd_hpc.spectrum import solve
 
@@ -150,10 +150,11 @@ def test_matrices_are_distributed_by_rows_and_the_same_as_alone(monkeypatch, pan
     text = (OU + "kswgd: {particles: 10, initial: {kind: gaussian}}\n").replace("degree: 2", "degree: 11")
     whole = sums(text.replace("SEED", "2"))[2]
     monkeypatch.setattr(galerkin, "REPLICATED", 4)
+    monkeypatch.setattr(galerkin, "_ROWS_A_RANK", 4)
     monkeypatch.setattr(galerkin, "_PANEL", panel)
     ours = sums(text.replace("SEED", "2"), COMM)[2]
     assert sum(COMM.allgather(ours.rows.stop - ours.rows.start)) == whole.size == 11
-    assert set(whole.matrices) == {"plus", "minus", "form", "flux"}
+    assert set(whole.matrices) == {"c0", "c1", "form", "flux"}
     for name, matrix in whole.matrices.items():
         assert ours.matrices[name].shape == (ours.rows.stop - ours.rows.start, 11)
         np.testing.assert_allclose(ours.matrices[name], matrix[ours.rows], rtol=1e-11, atol=1e-12)
@@ -169,11 +170,16 @@ def test_rates_have_the_same_bits_on_every_rank_count(text):
 
 
 @pytest.mark.mpi(min_size=2)
-def test_a_distributed_eigenproblem_gives_the_same_rates(monkeypatch):
-    text = (
-        SPIRAL.replace("SEED", "6").replace("edmd", "dirichlet").replace("polynomial, degree: 3", "gaussian, size: 40")
-    )
+@pytest.mark.parametrize("estimator", ["reversible", "edmd", "dirichlet"])
+@pytest.mark.parametrize("owners", [1, 2])
+def test_a_distributed_eigenproblem_gives_the_same_rates(monkeypatch, estimator, owners):
+    text = SPIRAL.replace("SEED", "6").replace("edmd", estimator).replace("polynomial, degree: 3", "gaussian, size: 40")
     redundant = estimate(text, COMM)
     monkeypatch.setattr(galerkin, "REPLICATED", 8)
+    monkeypatch.setattr(galerkin, "_ROWS_A_RANK", 40 // owners)
+    monkeypatch.setattr(galerkin, "_PANEL", 500)
+    monkeypatch.setattr(whitening, "_BLOCK", 7)
     distributed = estimate(text, COMM)
     np.testing.assert_allclose(distributed.rates, redundant.rates, rtol=1e-6)
+    np.testing.assert_allclose(distributed.rates_error, redundant.rates_error, rtol=1e-4)
+    np.testing.assert_allclose(distributed.dictionary_error, redundant.dictionary_error, rtol=1e-4, atol=1e-6)
