@@ -2,7 +2,9 @@
 
 Both restart the dynamics from recorded states. Time step: paths with the run's step and with half of it, driven by the
 same Brownian motion, differ by little, so that the small change of an eigenvalue is seen through the noise. To first
-order mu moves by <l, (K_h - K_h/2) phi>, l the left eigenfunction, whatever law the states have.
+order mu moves by <l, (K_h - K_h/2) phi>, l the left eigenfunction, whatever law the states have. An estimator without a
+lag owes to the time step the law of its states alone: the mean of f over it moves by the mean of (K_h - K_h/2) g, with
+g = sum_n K^n f.
 Residual: with two independent successors y, y' of x, (phi(y) - mu phi(x)) conj(phi(y') - mu phi(x)) has the mean
 |K phi - mu phi|^2, without the variance of the process. Source: Colbrook, Li, Raut and Townsend 2024, "Beyond
 expectations: residual dynamic mode decomposition and variance for stochastic dynamical systems".
@@ -24,28 +26,27 @@ _SPURIOUS = 0.5
 class Restarts:
     """Eigenfunctions at recorded states and at their successors a time `horizon` later, of one independent group.
 
-    left, right : (n, k) left and right eigenfunctions at x, <left, right> = 1
-    first, second : (n, k) right eigenfunctions at independent successors; None where not asked for
-    fine : (n, k) at the successor with half the time step, on the Brownian path of `first`
+    right : (n, k) right eigenfunctions at x
+    first, second : (n, k) the same at independent successors; second None where not asked for
+    change : (n, k) by which the values move from half the time step to the whole one, on one Brownian path
     weight : (n,)
     """
 
-    left: np.ndarray
     right: np.ndarray
     first: np.ndarray
-    fine: np.ndarray
     second: np.ndarray | None
+    change: np.ndarray
     weight: np.ndarray
 
     def sums(self, eigenvalues: np.ndarray) -> np.ndarray:
-        """(4, k) complex: weight, norm of the right eigenfunctions, change of mu, squared residual."""
+        """(4, k) complex: weight, norm of the right eigenfunctions, change of the values, squared residual."""
         w = self.weight[:, None]
-        change = (w * self.left.conj() * (self.first - self.fine)).sum(axis=0)
-        square = np.zeros_like(change)
+        square = np.zeros(self.right.shape[1])
         if self.second is not None:
             start = eigenvalues * self.right
             square = (w * ((self.first - start) * (self.second - start).conj()).real).sum(axis=0)
         norm = (w * np.abs(self.right) ** 2).sum(axis=0)
+        change = (w * self.change).sum(axis=0)
         return np.array([np.full(len(norm), self.weight.sum()), norm, change, square], dtype=complex)
 
 
@@ -62,12 +63,17 @@ class TimeStepError:
         return np.hypot(np.abs(self.difference), self.error)
 
 
-def time_step_error(sums: np.ndarray, eigenvalues: np.ndarray, horizon: float) -> TimeStepError:
-    """Change of the rates with the time step from the sums of all groups, (groups, 4, k)."""
+def time_step_error(sums: np.ndarray, slope: np.ndarray) -> TimeStepError:
+    """Change of the rates with the time step.
+
+    Parameters
+    ----------
+    sums : (groups, 4, k) of all groups, see `Restarts.sums`
+    slope : (k,) derivative of the rates with respect to the values
+    """
     weight, change = sums[:, 0], sums[:, 2]
     mean = change.sum(axis=0) / weight.sum(axis=0)
     error = standard_error((change - weight * mean) / weight.sum(axis=0))
-    slope = -1 / (eigenvalues * horizon)
     return TimeStepError(mean * slope, error * np.abs(slope))
 
 

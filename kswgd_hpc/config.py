@@ -196,6 +196,13 @@ class PolynomialDictionary(Section):
     degree: Annotated[int, Field(ge=1, le=20)]
 
 
+class Sets(Section):
+    """Two sets of states, between which committors and transition rates are computed."""
+
+    A: Text
+    B: Text
+
+
 class Koopman(Section):
     """The Galerkin problem and its solution."""
 
@@ -208,6 +215,10 @@ class Koopman(Section):
     modes: Annotated[int, Field(ge=2, le=10_000)] = 10
     regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
     reweight: bool | Literal["pairs", "generator"] = False
+    time_step_error: bool = True
+    certify: bool = False
+    lag_times: Literal["auto"] | Annotated[list[Positive], Field(min_length=1)] = "auto"
+    sets: Sets | None = None
     petsc_options: dict[str, str | int | float | bool | None] = {}
 
     @model_validator(mode="after")
@@ -304,7 +315,9 @@ class Config(Section):
         if self.koopman is None and (self.kswgd is not None or self.validation.feynman_kac):
             raise ValueError("'kswgd' and 'validation' need a 'koopman' section")
         (_check_data if self.system.kind == "data" else _check_simulation)(self)
-        _check_reweighting(self)
+        if self.koopman is not None:
+            _check_reweighting(self)
+            _check_analyses(self)
         if self.koopman and self.koopman.coordinates.kind == "modes" and self.system.kind != "spde":
             raise ValueError("koopman.coordinates: modes are Laplacian modes, which only an spde has; use identity")
         return self
@@ -329,10 +342,25 @@ def _check_simulation(config: Config) -> None:
             _whole_steps(f"validation.feynman_kac.{row.name}.times", time, ensemble.time_step)
 
 
-def _check_reweighting(config: Config) -> None:
-    if config.koopman is None or not config.koopman.reweight:
+def _check_analyses(config: Config) -> None:
+    """Timescales and transitions look at consecutive records."""
+    koopman, ensemble = config.koopman, config.ensemble
+    key = "sets" if koopman.sets is not None else "lag_times"
+    if koopman.sets is None and koopman.lag_times == "auto":
         return
+    if ensemble.lag_time is None:
+        raise ValueError(f"koopman.{key} needs the key ensemble.lag_time")
+    stride = ensemble.lag_time if ensemble.stride is None else ensemble.stride
+    if abs(ensemble.lag_time / stride - round(ensemble.lag_time / stride)) > 1e-6:
+        raise ValueError(f"koopman.{key}: ensemble.lag_time has to be a multiple of ensemble.stride")
+    for time in koopman.lag_times if koopman.lag_times != "auto" else []:
+        _whole_steps("koopman.lag_times", time, stride, "ensemble.stride")
+
+
+def _check_reweighting(config: Config) -> None:
     data, lag = config.system.kind == "data", config.ensemble.lag_time
+    if not config.koopman.reweight:
+        return
     if config.koopman.reweight == "generator" and data:
         raise ValueError("koopman.reweight: generator needs the drift of a system, which data do not have; use pairs")
     if lag is None and (data or config.koopman.reweight == "pairs"):
@@ -341,6 +369,8 @@ def _check_reweighting(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     system, ensemble, koopman = config.system, config.ensemble, config.koopman
+    if koopman is not None and koopman.certify:
+        raise ValueError("koopman.certify restarts the dynamics, which data do not have")
     given = ensemble.model_fields_set - {"lag_time", "stride"}
     if given:
         raise ValueError(f"ensemble.{sorted(given)[0]} has no meaning for recorded data")
@@ -364,12 +394,12 @@ def _check_data(config: Config) -> None:
             raise ValueError("transport from recorded trajectories needs system.mobility, or estimator: dirichlet")
 
 
-def _whole_steps(path: str, value: float | None, step: float) -> None:
+def _whole_steps(path: str, value: float | None, step: float, unit: str = "the time step") -> None:
     if value is None:
         return
     steps = value / step
     if abs(steps - round(steps)) > 1e-6 * max(1.0, steps) or (value > 0 and round(steps) < 1):
-        raise ValueError(f"{path} = {value:g} is not a multiple of the time step {step:g}")
+        raise ValueError(f"{path} = {value:g} is not a multiple of {unit} {step:g}")
 
 
 def load(path: str | Path) -> tuple[Config, str]:

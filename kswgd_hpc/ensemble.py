@@ -50,6 +50,11 @@ class Pairing:
         """Number of pairs of one trajectory."""
         return max(0, (self.records - 1 - self.lag) // self.stride + 1)
 
+    @property
+    def consecutive(self) -> bool:
+        """Whether pairs start at every record, so that all records belong to one."""
+        return self.stride == 1 and self.lag > 0
+
 
 @dataclass
 class Window:

@@ -11,17 +11,19 @@ import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from kswgd_hpc import __version__, backend, eigensolver, feynman_kac, metrics, storage, streams, transport
+from kswgd_hpc import __version__, analysis, backend, eigensolver, feynman_kac, metrics, storage, streams, transport
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import GaussianDictionary
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.galerkin import Sums, assemble, passes
+from kswgd_hpc.kinetics import ChapmanKolmogorov
 from kswgd_hpc.parallel import by_block, from_root, gather_blocks, local, span
 from kswgd_hpc.plan import Plan, collector_for, estimator_for, matrices_for, weighed_by
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
+from kswgd_hpc.restarts import Dynamics, certify, horizon_steps
 from kswgd_hpc.reweighting import Density, invariant_density
 from kswgd_hpc.spectrum import Space, Spectrum, solve
 from kswgd_hpc.stationary import StationaryMeans, correct
@@ -29,6 +31,9 @@ from kswgd_hpc.storage import Rows
 from spde.stepping import Noise
 
 _JUDGED = 4096  # states kept to judge by where there are no particles
+_RESTARTS = 4096
+_RESTARTS_CERTIFIED = 32768
+_RESTART_NUMBERS = 2**26
 
 
 def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
@@ -76,7 +81,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     _compile_once_a_node(comm, plan)
     mine = local(plan.ensemble.blocks, comm)
     particles = config.kswgd.particles if config.kswgd is not None else _JUDGED
-    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store)
+    weighed = config.koopman is not None and weighed_by(config) is not None
+    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, _restart_count(config, plan), weighed)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
         pilot = plan.ensemble.pilot(comm, plan.matrix, tick)
     collector = dictionary = None
@@ -108,7 +114,10 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         spectrum, space = _solve(config, plan, sums, estimator_for(config))
         stage.note = _first_rates(spectrum)
     datasets |= _koopman_datasets(spectrum, config)
-    _say_rates(progress, spectrum)
+    certificates = _certificates(config, plan, spectrum, space, recorder.restarts, progress)
+    datasets |= certificates
+    _say_rates(progress, spectrum, certificates)
+    datasets |= _analyses(config, plan, spectrum, space, datasets["ensemble/sample"], progress)
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
             moving, stationary = _transport_spectrum(config, plan, sums)
@@ -191,13 +200,56 @@ def _first_rates(spectrum: Spectrum) -> str:
     return f"{len(spectrum.rates)} modes kept, {spectrum.rejected} below the noise floor"
 
 
-def _say_rates(progress: Progress, spectrum: Spectrum) -> None:
+def _restart_count(config: Config, plan: Plan) -> int:
+    """States from which the dynamics are restarted for certificates: more where residuals are wanted, whose noise falls
+    with the fourth root of their number."""
+    if plan.system is None or config.koopman is None:
+        return 0
+    wanted = _RESTARTS_CERTIFIED if config.koopman.certify else _RESTARTS * config.koopman.time_step_error
+    return min(wanted, max(64, _RESTART_NUMBERS // plan.ensemble.dimension))
+
+
+def _certificates(
+    config: Config, plan: Plan, spectrum: Spectrum, space: Space, states: list[np.ndarray], progress: Progress
+) -> dict[str, Any]:
+    """Time-step errors and true residuals of the rates. Collective."""
+    if not _restart_count(config, plan) or len(spectrum.rates) < 2:
+        return {}
+    estimator, stepper = estimator_for(config), plan.ensemble.stepper
+    dynamics = Dynamics(
+        stepper,
+        plan.system.stepper(stepper.time_step / 2, config.ensemble.scheme),
+        plan.system.drift,
+        plan.mobility,
+        config.seed,
+        horizon_steps(spectrum, estimator, _lag(config), stepper.time_step),
+    )
+    with progress.stage("certificates", len(states)) as tick:
+        time_step, residuals = certify(space, spectrum, estimator, dynamics, states, config.koopman.certify, tick)
+        found = {
+            "rates_time_step_error": np.append(0.0, time_step.bound),
+            "rates_time_step_difference": np.append(0.0, time_step.difference),
+            "rates_time_step_difference_error": np.append(0.0, time_step.error),
+        }
+        if residuals is not None:
+            found |= {
+                "true_residuals": np.append(0.0, residuals.values),
+                "true_residuals_error": np.append(0.0, residuals.errors),
+                "spurious": np.append(False, residuals.spurious),
+            }
+            spurious = 1 + np.flatnonzero(residuals.spurious)
+            tick.note = f"spurious: modes {', '.join(map(str, spurious))}" if len(spurious) else "no mode is spurious"
+    return {f"koopman/{name}": value for name, value in found.items()}
+
+
+def _say_rates(progress: Progress, spectrum: Spectrum, certificates: dict[str, Any]) -> None:
+    time_step = certificates.get("koopman/rates_time_step_error", np.full(len(spectrum.rates), np.nan))
     for k in range(1, min(len(spectrum.rates), 7)):
         rate = spectrum.rates[k]
         value = f"{rate.real:.5g}" + (f" {rate.imag:+.5g}i" if abs(rate.imag) > 1e-12 else "")
         errors = f"+- {spectrum.rates_error[k]:.2g} (sampling)"
-        if np.isfinite(spectrum.dictionary_error[k]):
-            errors += f" +- {spectrum.dictionary_error[k]:.2g} (dictionary)"
+        for error, source in ((spectrum.dictionary_error[k], "dictionary"), (time_step[k], "time step")):
+            errors += f" +- {error:.2g} ({source})" if np.isfinite(error) else ""
         progress.say(f"  rate {k}: {value} {errors}")
 
 
@@ -222,6 +274,46 @@ def _koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
         found["koopman/centres"] = spectrum.dictionary.centres
         found["koopman/bandwidth"] = spectrum.dictionary.bandwidth
     return found
+
+
+def _analyses(
+    config: Config, plan: Plan, spectrum: Spectrum, space: Space, states: np.ndarray, progress: Progress
+) -> dict[str, Any]:
+    """Timescales against lag, and transitions between sets, where there are consecutive pairs. Collective."""
+    pairing, wanted, found = plan.ensemble.pairing, config.koopman.lag_times, {}
+    if not pairing.consecutive:
+        return found
+    with progress.stage("timescales", 1) as stage:
+        reversible = config.koopman.estimator == "reversible"
+        both = analysis.timescales(spectrum, space, pairing, reversible, None if wanted == "auto" else wanted)
+        if both is not None:
+            for name, result in zip(("implied_timescales", "chapman_kolmogorov"), both):
+                found |= {f"koopman/{name}/{key}": value for key, value in vars(result).items()}
+            stage.note = _furthest(both[1])
+    if plan.label is None:
+        return found
+    with progress.stage("transitions", 1) as stage:
+        committors = analysis.committors(space, estimator_for(config), pairing)
+        psi = space.sums.sample.dictionary.values(space.sums.sample.coordinates.of_rows(states))
+        found |= committors.datasets() | {"koopman/committor/sample": committors.committor(psi, plan.label(states.T))}
+    for way in ("ab", "ba"):
+        rate, error = getattr(committors.transitions, f"rate_{way}"), committors.transitions.errors[f"rate_{way}"]
+        time, spread = (
+            getattr(committors.transitions, f"passage_{way}"),
+            committors.transitions.errors[f"passage_{way}"],
+        )
+        name = f"{way[0].upper()} -> {way[1].upper()}"
+        progress.say(f"  {name}: rate {rate:.4g} +- {error:.2g}, mean first passage time {time:.4g} +- {spread:.2g}")
+    return found
+
+
+def _furthest(test: ChapmanKolmogorov) -> str:
+    """The largest difference of the Chapman-Kolmogorov test in its standard errors."""
+    known = np.isfinite(test.error) & (test.error > 0) & (test.lag_times > test.lag_times[0])[:, None]
+    if not known.any():
+        return ""
+    far = (np.abs(test.estimated - test.predicted)[known] / test.error[known]).max()
+    return f"Chapman-Kolmogorov: largest difference {far:.1f} standard errors"
 
 
 def _weights_datasets(density: Density, states: np.ndarray, sample: Sample) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Plan:
 
     system : None for recorded data; ensemble : the source of records; cases : Feynman-Kac comparisons
     matrix : (c, d) linear map to raw coordinates, None for the identity; mobility : (d,) or (d, d), None if unknown
+    label : number of the set that a state is in, see `systems.membership`, where there are sets
     """
 
     system: Any
@@ -41,6 +42,7 @@ class Plan:
     cases: list[feynman_kac.Case]
     particles: Callable | None
     device: Any
+    label: Callable | None = None
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
@@ -75,7 +77,14 @@ def build(config: Config) -> Plan:
         cases,
         particles,
         backend.select(config.compute.device),
+        _label(config, system, d),
     )
+
+
+def _label(config: Config, system, dimension: int) -> Callable | None:
+    if config.koopman is None or config.koopman.sets is None:
+        return None
+    return systems.membership(system, dimension, config.koopman.sets, "koopman.sets")
 
 
 def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
@@ -186,6 +195,7 @@ def collector_for(config: Config, plan: Plan, pilot: np.ndarray) -> tuple[Collec
         {case.name: case.observable for case in plan.cases},
         tuple(killing) if lagged else (),
         {} if lagged else killing,
+        plan.label,
     )
     return collector, _dictionary(config, coordinates.rescale(pilot))
 

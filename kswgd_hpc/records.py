@@ -33,6 +33,7 @@ class Records:
     values : name -> (s, n) numbers that belong to the pairs: "f:name" of observables, "k:name" of killing rates
     drift : (s, n, c) drift of the coordinates at x, where it was asked for
     mobility : (s, n, c, c) of the coordinates at x, where it depends on the state
+    labels : (m, n) numbers of the sets that the records are in, where there are sets
     """
 
     z: np.ndarray
@@ -42,6 +43,7 @@ class Records:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     drift: np.ndarray | None = None
     mobility: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     @property
     def pairs(self) -> int:
@@ -51,7 +53,7 @@ class Records:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        arrays = [self.z, self.drift, self.mobility, *self.values.values()]
+        arrays = [self.z, self.drift, self.mobility, self.labels, *self.values.values()]
         return sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -68,6 +70,7 @@ class Collector:
     observables : name -> function (d, batch) -> (batch,), evaluated at pair starts as "f:name"
     killing : names whose path integrals come with the windows; exp of minus the integral over a pair is "k:name"
     rates : name -> function (d, batch) -> (batch,), killing rates at pair starts as "k:name"
+    label : function of states (d, batch) -> (batch,), number of the set that each is in, where there are sets
     """
 
     def __init__(
@@ -80,12 +83,14 @@ class Collector:
         observables: Mapping[str, Callable] | None = None,
         killing: tuple[str, ...] = (),
         rates: Mapping[str, Callable] | None = None,
+        label: Callable | None = None,
     ):
         self.coordinates = coordinates
         self.pairing = pairing
         self.segments = segments
         self._drift = drift
         self._mobility = mobility
+        self._label = label
         self._at_start = {f"f:{name}": function for name, function in (observables or {}).items()}
         self._at_start |= {f"k:{name}": function for name, function in (rates or {}).items()}
         self._killing = tuple(killing)
@@ -93,13 +98,15 @@ class Collector:
 
     def collect(self, block: Block, windows: Iterator[Window]) -> Records:
         """The records of one block."""
-        index, z, parts, taken = [], [], {}, -1
+        index, z, labels, parts, taken = [], [], [], {}, -1
         for window in windows:
             records = np.arange(window.first, window.first + len(window.states))
             wanted = records[self._in_a_pair(records) & (records > taken)]
             taken = records[-1]
             index.append(wanted)
             z.append(_by_record(self.coordinates, window.states[wanted - window.first]))
+            if self._label is not None:
+                labels.append(_by_record(self._label, window.states[wanted - window.first]))
             for name, array in self._of_pairs(window, records).items():
                 parts.setdefault(name, []).append(array)
         index = np.concatenate(index)
@@ -113,6 +120,7 @@ class Collector:
             {name: array for name, array in joined.items() if ":" in name},
             joined.get("drift"),
             joined.get("mobility"),
+            np.concatenate(labels) if labels else None,
         )
 
     def _in_a_pair(self, records: np.ndarray) -> np.ndarray:

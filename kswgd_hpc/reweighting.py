@@ -100,6 +100,24 @@ class Density:
         """A sample with the pairs that the weights were made of."""
         return replace(sample, pairs=True) if self.source == "pairs" else sample
 
+    def increments(self, pairs: Pairs) -> np.ndarray:
+        """(n, p) what has mean zero under the weights: psi(y) - psi(x), or G psi."""
+        if self.source == "pairs":
+            return pairs.y - pairs.x
+        return self.space.sums.sample.dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x)
+
+    def share(self, moved: np.ndarray, plain: np.ndarray) -> np.ndarray:
+        """(p, k) map from the increments of a pair to its influence, by its part in the weights, on k estimates.
+
+        Parameters
+        ----------
+        moved, plain : (p, k), (k,) sums over the pairs that have a weight of psi(x) times the influence, and of that
+        """
+        base = self.space.sums
+        moved = self.space.components(self.scale * (moved - np.outer(base.mean, plain)))
+        # the mean increments that the weights come from are means over unscaled weights
+        return self.space.coefficients(self.weights.influence(moved)) / (base.count * self.scale)
+
     def with_own_error(self, sums: Sums, influence: Callable, width: int) -> Callable:
         """The influence of each pair on what is estimated, by its part in the weights as well. Collective.
 
@@ -108,25 +126,17 @@ class Density:
         sums : under these weights
         influence : function of `Pairs` -> (n, width) at fixed weights, of weighted mean zero
         """
-        base, dictionary = self.space.sums, sums.sample.dictionary
 
         def sensitivity(pairs: Pairs) -> np.ndarray:
             # the derivative of a clipped weight is zero
-            active = (pairs.x - base.mean) * (self.scale * (pairs.weight > 0))[:, None]
-            values = active.T @ influence(pairs)
-            return np.concatenate([values.real, values.imag], axis=1)
+            values = influence(pairs) * (pairs.weight > 0)[:, None]
+            values = np.concatenate([values.real, values.imag], axis=1)
+            return np.concatenate([pairs.x.T @ values, values.sum(axis=0)[None]])
 
-        moved = self.space.components(pair_sums(sums.sample, sensitivity, (sums.size, 2 * width)))
-        # the mean increments that the weights come from are means over unscaled weights
-        share = self.space.coefficients(self.weights.influence(moved)) / (base.count * self.scale)
+        moved = pair_sums(sums.sample, sensitivity, (sums.size + 1, 2 * width))
+        share = self.share(moved[:-1], moved[-1])
         share = share[:, :width] + 1j * share[:, width:]
-
-        def whole(pairs: Pairs) -> np.ndarray:
-            if self.source == "generator":
-                return influence(pairs) + dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x) @ share
-            return influence(pairs) + (pairs.y - pairs.x) @ share
-
-        return whole
+        return lambda pairs: influence(pairs) + self.increments(pairs) @ share
 
 
 def invariant_density(sample: Sample, source: Source, regularization: float) -> Density:

@@ -8,7 +8,7 @@ problem is solved, and its triangular factor makes them orthonormal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -40,6 +40,7 @@ class Spectrum:
     dictionary_error : (r,) change of each rate when half the dictionary is left out
     residuals : (r,) algebraic residual of the eigensolver
     coefficients : (p, r), offsets : (r,)
+    left : (p, r), left_offsets : (r,) of the left eigenfunctions, <left_k, phi_k> = 1; those of the adjoint
     rejected : number of pairs asked for that sampling noise does not allow, floor : the noise floor of mu
     """
 
@@ -50,6 +51,8 @@ class Spectrum:
     residuals: np.ndarray
     coefficients: np.ndarray
     offsets: np.ndarray
+    left: np.ndarray
+    left_offsets: np.ndarray
     rejected: int
     floor: float
     coordinates: Coordinates
@@ -58,6 +61,11 @@ class Spectrum:
     def eigenfunctions(self, states: np.ndarray) -> np.ndarray:
         """(n, r) values at states (d, n)."""
         return self.offsets + self.dictionary.values(self.coordinates(states)) @ self.coefficients
+
+    def kept(self, count: int) -> Spectrum:
+        """The first `count` modes alone; the others count as rejected."""
+        fewer = {name: value[..., :count] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **fewer, rejected=self.rejected + len(self.rates) - count)
 
 
 class Space:
@@ -234,6 +242,8 @@ def solve(
         with_constant(residuals, 0.0),
         np.concatenate([np.zeros((sums.size, 1)), coefficients[:, order]], axis=1),
         with_constant(offsets, 1.0),
+        np.concatenate([np.zeros((sums.size, 1)), dual[:, order]], axis=1),
+        with_constant(-sums.mean @ dual, 1.0),
         max(0, modes - 1 - len(order)),
         floor,
         sums.sample.coordinates,

@@ -5,4 +5,6 @@ ENSEMBLE = 1
 PARTICLES_INITIAL = 2
 RELAXATION = 3
 SPREADING = 4
+RESTART = 8
+RESTART_AGAIN = 9
 FEYNMAN_KAC = 64  # and upwards: two for each entry, initial states and noise

@@ -10,40 +10,19 @@ Sources: Thiede, Giannakis, Dinner and Weare 2019 (Galerkin approximation of dyn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from mpi4py import MPI
 
 from kswgd_hpc.errors import SpectrumError
-from kswgd_hpc.parallel import gather_blocks, sum_blocks
-from kswgd_hpc.reweighting import Weights
 from kswgd_hpc.statistics import standard_error
+from kswgd_hpc.trajectories import Influence, Piece, Trajectories
 from kswgd_hpc.vamp import whitening
 
 OUTSIDE, A, B = 0, 1, 2
 _CUT = 1e-8
 _PAIRS_A_DIRECTION = 10
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Consecutive records of some trajectories of one independent group.
-
-    values : (records, batch, m) functions, the constant one first
-    labels : (records, batch) OUTSIDE, A or B
-    starts : record indices at which pairs of this piece start; steps : those from which one record on is looked at
-    """
-
-    values: np.ndarray
-    labels: np.ndarray
-    starts: np.ndarray
-    steps: np.ndarray
-
-
-# the pieces of each of this rank's groups; can be asked for again
-Source = Callable[[], Iterable[Iterable[Piece]]]
 
 
 @dataclass(frozen=True)
@@ -147,39 +126,21 @@ class _Pairs:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every pass over the trajectories needs.
+    """What is asked of which trajectories.
 
-    comm : communicator; source : this rank's trajectories; size : m; terms : number of groups over all ranks
-    lag : records of a pair; interval : time between records
+    trajectories : of m functions, the constant one first
+    lag : records of a pair
     symmetric : whether the process is reversible, so that trajectories read backwards are as good
-    weights : to the invariant law as a function of values[..., 1:], None where stationary
-    drifts : (groups, m - 1) what each of this rank's groups adds to the mean increment that the weights make vanish
     """
 
-    comm: MPI.Comm
-    source: Source
-    size: int
-    terms: int
+    trajectories: Trajectories
     lag: int
-    interval: float
     symmetric: bool
-    weights: Weights | None = None
-    drifts: np.ndarray | None = None
-
-    def total(self, parts: list[np.ndarray]) -> np.ndarray:
-        """Sum over the groups of all ranks. Collective; every rank needs the shape, so none may be without groups."""
-        shape = self.comm.allreduce(parts[0].shape if parts else (), op=MPI.MAX)
-        return sum_blocks(self.comm, parts, shape, self.terms)
-
-    def weigh(self, values: np.ndarray) -> np.ndarray:
-        """Weights of records, of the shape of values without its last axis."""
-        return np.ones(values.shape[:-1]) if self.weights is None else self.weights(values[..., 1:])
 
     def pairs(self, question: Question, piece: Piece) -> _Pairs:
         """The stopped pairs of a piece."""
         values, labels, starts = piece.values, piece.labels, piece.starts
-        weight = self.weigh(values[starts])
-        begins = starts
+        weight, begins = piece.weights(starts), starts
         if question.backward:
             # a pair read backwards starts at its end, and keeps the weight of its beginning
             values, labels = values[::-1], labels[::-1]
@@ -193,7 +154,7 @@ class Setting:
             values[first, column],
             values[last, column] * ~inside[last, column][:, None],
             given[last, column],
-            question.reward * self.interval * (last - first),
+            question.reward * self.trajectories.interval * (last - first),
             weight[outside],
             (np.broadcast_to(begins[:, None], ends.shape)[outside], column),
         )
@@ -211,20 +172,19 @@ def solve(setting: Setting, question: Question) -> Solution:
     ------
     SpectrumError : when no trajectory was outside the targets
     """
-    m, directions = setting.size, setting.directions(question)
-    parts = []
-    for group in setting.source():
-        sums = np.zeros((2 * m + 2, m))
-        for piece in group:
-            for direction in directions:
-                pairs = setting.pairs(direction, piece)
-                weighted = pairs.x * pairs.weight[:, None]
-                sums[:m] += weighted.T @ pairs.x
-                sums[m:-2] += weighted.T @ pairs.y
-                sums[-2] += weighted.T @ (pairs.given + pairs.reward)
-                sums[-1] += len(pairs.weight)
-        parts.append(sums)
-    sums = setting.total(parts)
+    m, directions = setting.trajectories.size, setting.directions(question)
+
+    def add(piece: Piece, parts: dict[str, np.ndarray]) -> None:
+        sums = parts["sums"]
+        for direction in directions:
+            pairs = setting.pairs(direction, piece)
+            weighted = pairs.x * pairs.weight[:, None]
+            sums[:m] += weighted.T @ pairs.x
+            sums[m:-2] += weighted.T @ pairs.y
+            sums[-2] += weighted.T @ (pairs.given + pairs.reward)
+            sums[-1] += len(pairs.weight)
+
+    sums = setting.trajectories.total(setting.lag, add, {"sums": (2 * m + 2, m)})["sums"]
     gram, product, right, count = sums[:m], sums[m:-2], sums[-2], sums[-1, 0]
     if not gram[0, 0] > 0:
         raise SpectrumError("koopman.sets: every state is in a set; there is nothing between them to compute")
@@ -282,14 +242,14 @@ class _Records:
     statistics: np.ndarray
     slopes: dict[tuple[str, str], np.ndarray]
     weight: np.ndarray
-    values: np.ndarray
 
 
 def _records(setting: Setting, solutions: Mapping[str, Solution], piece: Piece) -> _Records:
-    m, now, then = setting.size, piece.steps, piece.steps + 1
+    """The statistics at the steps of a piece."""
+    m, now, then = piece.values.shape[2], piece.steps, piece.steps + 1
     values, labels = piece.values[now].reshape(-1, m), piece.labels[now].ravel()
     next_values, next_labels = piece.values[then].reshape(-1, m), piece.labels[then].ravel()
-    forward, delta = solutions["u"], setting.interval
+    forward, delta = solutions["u"], setting.trajectories.interval
     u, u_next = forward(values, labels), forward(next_values, next_labels)
     between, between_next = (labels == OUTSIDE)[:, None], (next_labels == OUTSIDE)[:, None]
     x, y = values * between, next_values * between_next
@@ -309,25 +269,24 @@ def _records(setting: Setting, solutions: Mapping[str, Solution], piece: Piece) 
     slopes["ab", "time_ab"] = values * in_a[:, None]
     slopes["ba", "time_ba"] = values * in_b[:, None]
     times = in_a * solutions["ab"](values, labels), in_b * solutions["ba"](values, labels)
-    return _Records(np.stack([flux, v, *times, in_a, in_b], axis=1), slopes, setting.weigh(values), values)
+    return _Records(np.stack([flux, v, *times, in_a, in_b], axis=1), slopes, piece.weights(now).ravel())
 
 
 def _means(setting: Setting, solutions) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray], float]:
     """Statistics, their derivatives with respect to the coefficients of each solution, and the weight of all steps."""
-    parts, m = [], setting.size
-    for group in setting.source():
-        sums: dict[tuple[str, str], np.ndarray] = {}
-        head = np.zeros(len(_STATISTICS) + 1)
-        for piece in group:
-            records = _records(setting, solutions, piece)
-            head += np.append(records.weight @ records.statistics, records.weight.sum())
-            for key, slope in records.slopes.items():
-                sums[key] = sums.get(key, 0.0) + records.weight @ slope
-        parts.append(np.concatenate([head, *(sums[key] for key in _slope_keys(setting))]))
-    total = setting.total(parts)
-    weight = float(total[len(_STATISTICS)])
-    slopes = total[len(_STATISTICS) + 1 :].reshape(-1, m) / weight
-    return total[: len(_STATISTICS)] / weight, dict(zip(_slope_keys(setting), slopes)), weight
+    keys = _slope_keys(setting)
+
+    def add(piece: Piece, parts: dict[str, np.ndarray]) -> None:
+        records = _records(setting, solutions, piece)
+        parts["statistics"][0] += records.weight @ records.statistics
+        parts["weight"] += records.weight.sum()
+        for row, key in zip(parts["slopes"], keys):
+            row += records.weight @ records.slopes[key]
+
+    shapes = {"statistics": (1, len(_STATISTICS)), "weight": (1, 1), "slopes": (len(keys), setting.trajectories.size)}
+    total = setting.trajectories.total(setting.lag, add, shapes)
+    weight = float(total["weight"][0, 0])
+    return total["statistics"][0] / weight, dict(zip(keys, total["slopes"] / weight)), weight
 
 
 def _slope_keys(setting: Setting) -> list[tuple[str, str]]:
@@ -337,35 +296,25 @@ def _slope_keys(setting: Setting) -> list[tuple[str, str]]:
 
 def _deviations(setting: Setting, solutions, means, slopes, weight: float) -> np.ndarray:
     """(groups, 6) share of each group in the errors of the statistics. Collective."""
-    k, m = len(_STATISTICS), setting.size
-    responses = {name: np.zeros((m, k)) for name in solutions}
+    responses = {name: np.zeros((setting.trajectories.size, len(_STATISTICS))) for name in solutions}
     for (name, statistic), slope in slopes.items():
         responses[name][:, _STATISTICS.index(statistic)] = solutions[name].response.T @ slope
-    parts, sensitivities = [], []
-    for group in setting.source():
-        row, sensitivity = np.zeros(k), np.zeros((m - 1, k))
-        for piece in group:
-            for values, influence, weights in _influences(setting, solutions, responses, means, weight, piece):
-                row += weights @ influence
-                if setting.weights is not None:
-                    sensitivity += setting.weights.active(values[:, 1:]).T @ influence
-        parts.append(row)
-        sensitivities.append(sensitivity)
-    if setting.weights is not None:
-        moved = setting.weights.influence(setting.total(sensitivities))
-        parts = [row + drift @ moved for row, drift in zip(parts, setting.drifts)]
-    return gather_blocks(setting.comm, [row[None] for row in parts], k)
+
+    def influences(piece: Piece) -> Iterator[Influence]:
+        return _influences(setting, solutions, responses, means, weight, piece)
+
+    return setting.trajectories.deviations(setting.lag, influences, len(_STATISTICS))
 
 
-def _influences(setting: Setting, solutions, responses, means, weight: float, piece: Piece):
-    """Influence (n, 6) of steps and of stopped pairs, with the values and weights of the records they start from."""
+def _influences(setting: Setting, solutions, responses, means, weight: float, piece: Piece) -> Iterator[Influence]:
+    """Influence on all six of the steps, and of the stopped pairs."""
     records = _records(setting, solutions, piece)
-    yield records.values, (records.statistics - means) / weight, records.weight
+    yield Influence((piece.steps,), records.weight, (records.statistics - means) / weight)
     for name, solution in solutions.items():
         for direction in setting.directions(solution.question):
             pairs = setting.pairs(direction, piece)
             residual = pairs.residual(solution.coefficients)[:, None]
-            yield piece.values[pairs.begin], -(pairs.x @ responses[name]) * residual, pairs.weight
+            yield Influence(pairs.begin, pairs.weight, -(pairs.x @ responses[name]) * residual)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ class Run:
             residuals=stored["residuals"][:count],
             coefficients=stored["coefficients"][:, :count],
             offsets=stored["offsets"][:count],
+            left=stored["coefficients"][:, :0],
+            left_offsets=stored["offsets"][:0],
             rejected=int(stored["rejected"]),
             floor=float(stored["noise_floor"]),
             coordinates=Coordinates(

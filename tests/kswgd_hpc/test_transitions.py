@@ -6,17 +6,8 @@ import scipy.linalg
 from mpi4py import MPI
 
 from kswgd_hpc.reweighting import invariant_weights
-from kswgd_hpc.transitions import (
-    OUTSIDE,
-    A,
-    B,
-    Counts,
-    Piece,
-    Setting,
-    count_transitions,
-    stopped_ends,
-    transitions,
-)
+from kswgd_hpc.trajectories import Piece, Trajectories
+from kswgd_hpc.transitions import OUTSIDE, A, B, Counts, Setting, count_transitions, stopped_ends, transitions
 
 COMM = MPI.COMM_SELF
 STATES = np.arange(9)
@@ -76,12 +67,15 @@ def walk(P: np.ndarray, seed: int, start: np.ndarray, records: int, batch: int) 
     return np.array(x)
 
 
-def setting(x: np.ndarray, lag: int, symmetric: bool, groups: int, **more) -> Setting:
+def setting(x: np.ndarray, lag: int, symmetric: bool, groups: int) -> Setting:
     """Indicator functions, the last replaced by the constant, of trajectories (records, batch) cut into groups."""
     values = np.concatenate([np.ones((*x.shape, 1)), np.eye(9)[x][..., :-1]], axis=-1)
     starts, steps = np.arange(len(x) - lag), np.arange(len(x) - 1)
-    pieces = [[Piece(values[:, g::groups], LABELS[x[:, g::groups]], starts, steps)] for g in range(groups)]
-    return Setting(COMM, lambda: pieces, 9, groups, lag, 1.0, symmetric, **more)
+
+    def pieces(g: int, _lag: int) -> list[Piece]:
+        return [Piece(values[:, g::groups], LABELS[x[:, g::groups]], starts, steps, g)]
+
+    return Setting(Trajectories(COMM, list(range(groups)), groups, groups, pieces, 9, 1.0), lag, symmetric)
 
 
 @pytest.mark.parametrize(("turning", "symmetric"), [(0.0, True), (0.0, False), (0.1, False)])
@@ -157,15 +151,23 @@ def test_a_swarm_from_a_wrong_law_gives_the_rates_of_equilibrium():
     increments = (end - start) @ basis
     mean, count = increments.mean(axis=(0, 1)), start[..., 0].size
     weights = invariant_weights(mean, np.einsum("rbi,rbj->ij", start @ basis, increments) / count)
-    weighted = weights((start @ basis).reshape(-1, 8)).reshape(start.shape[:2])[..., None] * increments
-    drifts = np.array([weighted[:, g::groups].sum(axis=(0, 1)) / count for g in range(groups)])
-    pieces = [
-        [Piece(values[:, g::groups], LABELS[x[:, g::groups]], np.arange(6 - lag), np.arange(6 - lag))]
-        for g in range(groups)
-    ]
-    found = transitions(Setting(COMM, lambda: pieces, 9, groups, lag, 1.0, True, weights, drifts))
+    w = weights(values[..., 1:].reshape(-1, 8)).reshape(x.shape)
+    drifts = np.array([(w[:-lag, g::groups, None] * increments[:, g::groups]).sum(axis=(0, 1)) for g in range(groups)])
+    index = np.arange(6 - lag)
+
+    def pieces(g: int, _lag: int, weighted: bool = True) -> list[Piece]:
+        mine = values[:, g::groups]
+        extra = (w[:, g::groups], mine[..., 1:]) if weighted else ()
+        return [Piece(mine, LABELS[x[:, g::groups]], index, index, g, *extra)]
+
+    def of_weights(sums: np.ndarray) -> np.ndarray:
+        return drifts / count @ weights.influence(sums[:-1])
+
+    common = (COMM, list(range(groups)), groups, groups)
+    found = transitions(Setting(Trajectories(*common, pieces, 9, 1.0, 8, of_weights), lag, True))
     for name, value in truth.items():
         assert abs(getattr(found, name) - value) < 3 * found.errors[name], name
         assert found.errors[name] < 0.1 * value
-    unweighted = transitions(Setting(COMM, lambda: pieces, 9, groups, lag, 1.0, True))
+    plain = Trajectories(*common, lambda g, lag: pieces(g, lag, False), 9, 1.0)
+    unweighted = transitions(Setting(plain, lag, True))
     assert abs(unweighted.flux - truth["flux"]) > 10 * unweighted.errors["flux"]
