@@ -212,9 +212,10 @@ class Koopman(Section):
         kind="identity"
     )
     dictionary: Annotated[GaussianDictionary | PolynomialDictionary, Field(discriminator="kind")]
-    modes: Annotated[int, Field(ge=2, le=10_000)] = 10
+    modes: Literal["auto"] | Annotated[int, Field(ge=2, le=10_000)] = 10
     regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
     reweight: bool | Literal["pairs", "generator"] = False
+    vamp: bool = False
     time_step_error: bool = True
     certify: bool = False
     lag_times: Literal["auto"] | Annotated[list[Positive], Field(min_length=1)] = "auto"
@@ -343,8 +344,10 @@ def _check_simulation(config: Config) -> None:
 
 
 def _check_analyses(config: Config) -> None:
-    """Timescales and transitions look at consecutive records."""
+    """Singular values need pairs, timescales and transitions consecutive ones."""
     koopman, ensemble = config.koopman, config.ensemble
+    if koopman.vamp and ensemble.lag_time is None:
+        raise ValueError("koopman.vamp needs the key ensemble.lag_time")
     key = "sets" if koopman.sets is not None else "lag_times"
     if koopman.sets is None and koopman.lag_times == "auto":
         return

@@ -17,9 +17,10 @@ from kswgd_hpc.dictionary import GaussianDictionary
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.galerkin import Sums, assemble, passes
+from kswgd_hpc.heldout import Problem, resolved_modes, vamp
 from kswgd_hpc.kinetics import ChapmanKolmogorov
 from kswgd_hpc.parallel import by_block, from_root, gather_blocks, local, span
-from kswgd_hpc.plan import Plan, collector_for, estimator_for, matrices_for, weighed_by
+from kswgd_hpc.plan import Plan, collector_for, estimator_for, matrices_for, most_modes, weighed_by
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
@@ -112,7 +113,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
     with progress.stage("spectrum", 1) as stage:
         spectrum, space = _solve(config, plan, sums, estimator_for(config))
-        stage.note = _first_rates(spectrum)
+        stage.note = _kept(config, spectrum)
     datasets |= _koopman_datasets(spectrum, config)
     certificates = _certificates(config, plan, spectrum, space, recorder.restarts, progress)
     datasets |= certificates
@@ -180,9 +181,23 @@ def _lag(config: Config) -> float:
 
 
 def _solve(config: Config, plan: Plan, sums: Sums, estimator: Estimator) -> tuple[Spectrum, Space]:
+    """The spectrum with the modes that were asked for, or with those that hold on held-out trajectories. Collective."""
     pairs, koopman = plan.ensemble.pairing, config.koopman
-    overlap = pairs.stride / max(pairs.lag, 1)
-    return solve(sums, estimator, _lag(config), koopman.modes, koopman.regularization, overlap, koopman.petsc_options)
+    problem = Problem(
+        estimator,
+        _lag(config),
+        most_modes(config, sums.size),
+        koopman.regularization,
+        pairs.stride / max(pairs.lag, 1),
+        koopman.petsc_options,
+    )
+    spectrum, space = solve(sums, **vars(problem))
+    if koopman.modes == "auto":
+        needed = {*estimator.matrices, "plus", "minus", "c0"}
+        names = tuple(name for name in matrices_for(config, plan) if name in needed)
+        sample = replace(sums.sample, values=())
+        spectrum = spectrum.kept(min(len(spectrum.rates), resolved_modes(sample, names, problem)))
+    return spectrum, space
 
 
 def _transport_spectrum(config: Config, plan: Plan, sums: Sums) -> tuple[Spectrum, StationaryMeans | None]:
@@ -196,7 +211,9 @@ def _transport_spectrum(config: Config, plan: Plan, sums: Sums) -> tuple[Spectru
     return spectrum, correct(space, spectrum) if "flux" in sums.matrices else None
 
 
-def _first_rates(spectrum: Spectrum) -> str:
+def _kept(config: Config, spectrum: Spectrum) -> str:
+    if config.koopman.modes == "auto":
+        return f"{len(spectrum.rates)} modes hold on held-out trajectories"
     return f"{len(spectrum.rates)} modes kept, {spectrum.rejected} below the noise floor"
 
 
@@ -281,6 +298,16 @@ def _analyses(
 ) -> dict[str, Any]:
     """Timescales against lag, and transitions between sets, where there are consecutive pairs. Collective."""
     pairing, wanted, found = plan.ensemble.pairing, config.koopman.lag_times, {}
+    if config.koopman.vamp:
+        with progress.stage("singular values", 1) as stage:
+            count = most_modes(config, space.sums.size) - 1
+            result = vamp(space.sums.sample, count, config.koopman.regularization)
+            if result.held_out:
+                score, error = result.held_out["vampe"]
+                stage.note = (
+                    f"VAMP-E score {result.own['vampe']:.4g}, on held-out trajectories {score:.4g} +- {error:.2g}"
+                )
+        found |= result.datasets()
     if not pairing.consecutive:
         return found
     with progress.stage("timescales", 1) as stage:
@@ -464,7 +491,7 @@ def _validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space
                 space,
                 estimator_for(config),
                 config.seed,
-                config.koopman.modes,
+                most_modes(config, space.sums.size),
                 _lag(config),
             )
             reference, error = feynman_kac.monte_carlo(comm, case, plan.ensemble.stepper, config.seed, stage)

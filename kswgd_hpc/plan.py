@@ -24,6 +24,7 @@ from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
 
 _LARGEST_DICTIONARY = 100_000
+_MOST_MODES = 64  # of which `auto` keeps those that hold
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _check_modes(config: Config, coordinates: int) -> None:
         available = size + 1
     if size > _LARGEST_DICTIONARY:
         raise ConfigurationError(f"koopman.dictionary: {size} functions; at most {_LARGEST_DICTIONARY} are sensible")
-    if config.koopman.modes > available:
+    if config.koopman.modes != "auto" and config.koopman.modes > available:
         raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
 
 
@@ -204,6 +205,11 @@ def estimator_for(config: Config) -> Estimator:
     """The estimator that the configuration names."""
     estimator = ESTIMATORS[config.koopman.estimator]
     return replace(estimator, rank=config.koopman.rank) if isinstance(estimator, ReducedRank) else estimator
+
+
+def most_modes(config: Config, size: int) -> int:
+    """Modes to solve for, the constant one included; of those asked for as `auto`, as many as may be kept at most."""
+    return min(_MOST_MODES, size) if config.koopman.modes == "auto" else config.koopman.modes
 
 
 def weighed_by(config: Config) -> Source | None:

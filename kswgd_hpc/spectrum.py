@@ -218,18 +218,12 @@ def solve(
     ------
     SpectrumError : nothing to solve, or the eigensolver failed
     """
-    space = Space(sums, regularization)
-    fitted, vectors, left, residuals = space.shared(lambda: _eigenpairs(space, estimator, modes - 1, options))
-    values = _less_optimistic(space, estimator, fitted)
-    rates = estimator.rates(values, lag_time)
-    coefficients = space.coefficients(vectors)
-    dual = coefficients if left is None else space.coefficients(left)
-    spread = _standard_errors(sums, estimator, fitted, coefficients, dual)
-    keep, floor = _resolved(space, estimator, values, spread, overlap)
-    errors = estimator.rate_errors(values, spread, lag_time)
-    offsets = estimator.offsets(sums, values, coefficients)
+    found, space = fit(sums, estimator, lag_time, modes, regularization, overlap, options)
+    values, rates = found.values, estimator.rates(found.values, lag_time)
+    offsets = estimator.offsets(sums, values, found.right)
+    errors = estimator.rate_errors(values, found.spread, lag_time)
     dictionary_error = _dictionary_error(sums, estimator, regularization, rates, lag_time, options)
-    order = np.flatnonzero(keep)
+    order = np.flatnonzero(found.resolved)
 
     def with_constant(array, constant):
         return np.concatenate([[constant], array[order]])
@@ -239,17 +233,57 @@ def solve(
         with_constant(rates.astype(complex), 0.0),
         with_constant(errors, 0.0),
         with_constant(dictionary_error, 0.0),
-        with_constant(residuals, 0.0),
-        np.concatenate([np.zeros((sums.size, 1)), coefficients[:, order]], axis=1),
+        with_constant(found.residuals, 0.0),
+        np.concatenate([np.zeros((sums.size, 1)), found.right[:, order]], axis=1),
         with_constant(offsets, 1.0),
-        np.concatenate([np.zeros((sums.size, 1)), dual[:, order]], axis=1),
-        with_constant(-sums.mean @ dual, 1.0),
+        np.concatenate([np.zeros((sums.size, 1)), found.left[:, order]], axis=1),
+        with_constant(-sums.mean @ found.left, 1.0),
         max(0, modes - 1 - len(order)),
-        floor,
+        found.floor,
         sums.sample.coordinates,
         sums.sample.dictionary,
     )
     return spectrum, space
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Solutions of the Galerkin problem, slowest first, the constant one not among them.
+
+    fitted : (k,) eigenvalues of the sample; values : (k,) less what they gained by fitting it
+    right, left : (p, k) coefficients of the eigenfunctions and of those of the adjoint
+    residuals : (k,) of the eigensolver; spread : (k,) standard errors of the values
+    resolved : (k,) which stand above the noise; floor : of it
+    """
+
+    fitted: np.ndarray
+    values: np.ndarray
+    right: np.ndarray
+    left: np.ndarray
+    residuals: np.ndarray
+    spread: np.ndarray
+    resolved: np.ndarray
+    floor: float
+
+
+def fit(
+    sums: Sums,
+    estimator: Estimator,
+    lag_time: float,
+    modes: int,
+    regularization: float,
+    overlap: float = 1.0,
+    options: dict | None = None,
+) -> tuple[Fit, Space]:
+    """The eigenpairs themselves; arguments as for `solve`. Collective."""
+    space = Space(sums, regularization)
+    fitted, vectors, left, residuals = space.shared(lambda: _eigenpairs(space, estimator, modes - 1, options))
+    values = _less_optimistic(space, estimator, fitted)
+    right = space.coefficients(vectors)
+    dual = right if left is None else space.coefficients(left)
+    spread = _standard_errors(sums, estimator, fitted, right, dual)
+    resolved, floor = _resolved(space, estimator, values, spread, overlap)
+    return Fit(fitted, values, right, dual, residuals, spread, resolved, floor), space
 
 
 def _eigenpairs(space: Space, estimator: Estimator, count: int, options) -> tuple:
@@ -296,7 +330,7 @@ def _less_optimistic(space: Space, estimator: Estimator, values: np.ndarray) -> 
     """
     if estimator.name != "reversible":
         return values
-    unresolved = max(0, space.size - len(values))
+    unresolved = space.size - np.count_nonzero(values > np.sqrt(2 * space.size / space.sums.count))
     c = unresolved * (1 - values**2) / (2 * space.sums.count)
     return np.where(values > 0, (values + np.sqrt(np.maximum(values**2 - 4 * c, 0.0))) / 2, values)
 
