@@ -187,8 +187,14 @@ def _deviations(trajectories: Trajectories, lags, found, start, multiples, teste
 
 
 def _timescales(times: np.ndarray, found: list[Modes], errors: np.ndarray, symmetric: bool) -> Timescales:
+    """Rates of the eigenvalues that stand above the noise.
+
+    Of m functions with nothing but noise in their correlations, whose diagonal has the standard error e, the largest
+    eigenvalue is e sqrt(2 m): the edge of Wigner's semicircle.
+    """
     mu = np.array([m.values for m in found], dtype=complex)
-    resolved = (mu.real if symmetric else np.abs(mu)) > 2 * np.nan_to_num(errors)
+    edge = max(2.0, np.sqrt(2 * mu.shape[1]))
+    resolved = (mu.real if symmetric else np.abs(mu)) > edge * np.nan_to_num(errors)
     with np.errstate(divide="ignore", invalid="ignore"):
         rates = np.where(resolved, -np.log(mu) / times[:, None], np.nan)
         return Timescales(times, rates, np.where(resolved, errors / (np.abs(mu) * times[:, None]), np.nan))

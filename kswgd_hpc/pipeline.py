@@ -279,6 +279,8 @@ def _koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
         "koopman/residuals": spectrum.residuals,
         "koopman/coefficients": spectrum.coefficients,
         "koopman/offsets": spectrum.offsets,
+        "koopman/left_coefficients": spectrum.left,
+        "koopman/left_offsets": spectrum.left_offsets,
         "koopman/noise_floor": spectrum.floor,
         "koopman/rejected": spectrum.rejected,
         "koopman/lag_time": _lag(config),

@@ -238,7 +238,7 @@ class Sample:
             self.mobility if block.mobility is None else own(block.mobility),
             own(block.drift),
             None if self.weight is None else self.weight(psi_x),
-            {name: own(array[:, :, None])[:, 0] for name, array in block.values.items()},
+            {name: own(block.values[name][:, :, None])[:, 0] for name in self.values},
         )
 
 

@@ -38,6 +38,9 @@ koopman:
   coordinates: {kind: modes, count: 3}
   dictionary: {kind: gaussian, size: 60}
   modes: 8
+  vamp: true
+  certify: true
+  sets: {A: mean(u) < -0.5, B: mean(u) > 0.5}
 kswgd:
   particles: 1000
   initial: {kind: constant, value: 1.0}
