@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,12 +51,17 @@ def lags(pairing: Pairing, wanted: list[float] | None) -> list[int]:
 def timescales(
     spectrum: Spectrum, space: Space, pairing: Pairing, reversible: bool, wanted: list[float] | None
 ) -> tuple[Timescales, ChapmanKolmogorov] | None:
-    """Rates of the slow modes at many lags; None where there is no mode. Collective."""
-    functions = slow_functions(spectrum)
+    """Rates of the slow modes at many lags; None where there is no mode. Collective.
+
+    Weights belong to the law of the starts at one lag. Without them the problem is not symmetric, but its eigenvalues
+    are those of the process, whatever the law of the states.
+    """
+    functions, sample = slow_functions(spectrum), space.sums.sample
+    reversible = reversible and sample.weight is None
     count = functions.coefficients.shape[1] - 1
     if count < 1:
         return None
-    along = trajectories(space.sums.sample, functions, pairing.interval)
+    along = trajectories(replace(sample, weight=None), functions, pairing.interval)
     return kinetics(along, lags(pairing, wanted), pairing.lag, count, reversible)
 
 

@@ -181,6 +181,8 @@ def pieces(sample: Sample, block: Records, functions: Functions, lag: int) -> It
         for number in np.unique(group):
             mine = np.flatnonzero(group == number)
             starts, steps = mine[mine + lag < records], mine[mine + 1 < records]
+            if weight is not None:
+                steps = starts  # weights are those of the law of the starts
             yield Piece(values, labels[:, who], starts, steps, int(number), weight, features)
 
 
