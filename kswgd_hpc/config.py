@@ -459,15 +459,45 @@ AnyDictionary = Annotated[
 ]
 
 
+class Sets(Section):
+    """Two sets of states, between which committors and transition rates are computed."""
+
+    A: Text
+    B: Text
+
+
 class Koopman(Section):
     """The Galerkin problem and its solution."""
 
-    estimator: Literal["reversible", "dirichlet", "edmd"] = "reversible"
+    estimator: Literal["reversible", "dirichlet", "edmd", "generator", "reduced_rank"] = "reversible"
+    rank: Annotated[int, Field(ge=1, le=10_000)] | None = None
     coordinates: AnyCoordinates = IdentityCoordinates(kind="identity")
     dictionary: AnyDictionary
-    modes: Annotated[int, Field(ge=2, le=10_000)] = 10
+    modes: Literal["auto"] | Annotated[int, Field(ge=2, le=10_000)] = 10
     regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
+    reweight: bool | Literal["pairs", "generator"] = False
+    vamp: bool = False
+    time_step_error: bool = True
+    certify: bool = False
+    lag_times: Literal["auto"] | Annotated[list[Positive], Field(min_length=1)] = "auto"
+    sets: Sets | None = None
     petsc_options: dict[str, str | int | float | bool | None] = {}
+
+    @model_validator(mode="after")
+    def _keys_of_one_estimator(self):
+        if self.rank is not None and self.estimator != "reduced_rank":
+            raise ValueError(f"'rank' belongs to estimator: reduced_rank, not {self.estimator}")
+        return self
+
+    @property
+    def lagged(self) -> bool:
+        """Whether the estimator takes pairs a lag time apart."""
+        return self.estimator not in ("dirichlet", "generator")
+
+    @property
+    def weighed_by_generator(self) -> bool:
+        """Whether the weights to the invariant law come from the generator, where it is known."""
+        return self.reweight == "generator" or (self.reweight is True and self.coordinates.kind != "delay")
 
 
 class Kswgd(Section):
@@ -554,14 +584,16 @@ class Config(Section):
         (_check_data if self.system.kind == "data" else _check_simulation)(self)
         if self.koopman is not None:
             _check_coordinates(self)
+            _check_reweighting(self)
             _check_dictionary(self)
+            _check_analyses(self)
         return self
 
 
 def _check_simulation(config: Config) -> None:
     ensemble = config.ensemble
     needed = ["trajectories", "initial", "time_step", "duration"]
-    if config.koopman is not None and config.koopman.estimator != "dirichlet":
+    if config.koopman is not None and config.koopman.lagged:
         needed.append("lag_time")
     for key in needed:
         if getattr(ensemble, key) is None:
@@ -577,8 +609,38 @@ def _check_simulation(config: Config) -> None:
             _whole_steps(f"validation.feynman_kac.{row.name}.times", time, ensemble.time_step)
 
 
+def _check_analyses(config: Config) -> None:
+    """Singular values need pairs, timescales and transitions consecutive ones."""
+    koopman, ensemble = config.koopman, config.ensemble
+    if koopman.vamp and ensemble.lag_time is None:
+        raise ValueError("koopman.vamp needs the key ensemble.lag_time")
+    key = "sets" if koopman.sets is not None else "lag_times"
+    if koopman.sets is None and koopman.lag_times == "auto":
+        return
+    if ensemble.lag_time is None:
+        raise ValueError(f"koopman.{key} needs the key ensemble.lag_time")
+    stride = ensemble.lag_time if ensemble.stride is None else ensemble.stride
+    if abs(ensemble.lag_time / stride - round(ensemble.lag_time / stride)) > 1e-6:
+        raise ValueError(f"koopman.{key}: ensemble.lag_time has to be a multiple of ensemble.stride")
+    for time in koopman.lag_times if koopman.lag_times != "auto" else []:
+        _whole_steps("koopman.lag_times", time, stride, "ensemble.stride")
+
+
+def _check_reweighting(config: Config) -> None:
+    data, lag = config.system.kind == "data", config.ensemble.lag_time
+    if not config.koopman.reweight:
+        return
+    if config.koopman.reweight == "generator" and (data or config.koopman.coordinates.kind == "delay"):
+        without = "data" if data else "delay coordinates"
+        raise ValueError(f"koopman.reweight: generator needs a drift, which {without} do not have; use pairs")
+    if lag is None and (data or config.koopman.reweight == "pairs"):
+        raise ValueError("koopman.reweight: pairs needs the key ensemble.lag_time")
+
+
 def _check_data(config: Config) -> None:
     system, ensemble, koopman = config.system, config.ensemble, config.koopman
+    if koopman is not None and koopman.certify:
+        raise ValueError("koopman.certify restarts the dynamics, which data do not have")
     given = ensemble.model_fields_set - {"lag_time", "stride"}
     if given:
         raise ValueError(f"ensemble.{sorted(given)[0]} has no meaning for recorded data")
@@ -588,7 +650,9 @@ def _check_data(config: Config) -> None:
         raise ValueError("kswgd.relaxation needs a system that can be simulated, and data cannot")
     if koopman is None:
         return
-    if koopman.estimator != "dirichlet":
+    if koopman.estimator == "generator":
+        raise ValueError("estimator: generator needs the drift of a system, which data do not have; use edmd")
+    if koopman.lagged:
         if system.sampling_interval is None or ensemble.lag_time is None:
             raise ValueError(
                 f"estimator: {koopman.estimator} needs pairs: give system.sampling_interval and ensemble.lag_time, "
@@ -620,26 +684,31 @@ def _check_coordinates(config: Config) -> None:
 
 
 def _check_dictionary(config: Config) -> None:
-    spec, stage = config.koopman.dictionary, "kswgd"
-    if config.kswgd is None:
-        stage = f"estimator: {config.koopman.estimator}"
-        if config.koopman.estimator not in ("dirichlet", "generator"):
-            return
+    koopman, spec, data = config.koopman, config.koopman.dictionary, config.system.kind == "data"
+    by_generator = koopman.weighed_by_generator and not data
+    if config.kswgd is not None:
+        stage = "kswgd"
+    elif not koopman.lagged:
+        stage = f"estimator: {koopman.estimator}"
+    elif by_generator:
+        stage = "koopman.reweight: generator"
+    else:
+        return
     if spec.kind == "indicator":
         raise ValueError(
             f"koopman.dictionary: indicator functions have no gradients, which {stage} needs; use kind: splines"
         )
-    curved = config.koopman.estimator == "generator" or (config.kswgd is not None and config.system.kind != "data")
+    curved = koopman.estimator == "generator" or by_generator or (config.kswgd is not None and not data)
     if spec.kind == "splines" and spec.degree == 1 and curved:
         raise ValueError(f"koopman.dictionary.degree: 1 has no second derivatives, which {stage} needs; use 2 or more")
 
 
-def _whole_steps(path: str, value: float | None, step: float) -> None:
+def _whole_steps(path: str, value: float | None, step: float, unit: str = "the time step") -> None:
     if value is None:
         return
     steps = value / step
     if abs(steps - round(steps)) > 1e-6 * max(1.0, steps) or (value > 0 and round(steps) < 1):
-        raise ValueError(f"{path} = {value:g} is not a multiple of the time step {step:g}")
+        raise ValueError(f"{path} = {value:g} is not a multiple of {unit} {step:g}")
 
 
 def load(path: str | Path) -> tuple[Config, str]:

@@ -20,7 +20,8 @@ from kswgd_hpc.parallel import Block, cut, gather_blocks, local, tiles
 from spde.stepping import Noise, PathIntegral
 
 _MIN_GROUPS = 16
-_MAX_BLOCKS = 256
+_MAX_BLOCKS = 4096
+_BLOCK_PAIRS = 2048
 _BATCH = 64
 _WINDOW_ROWS = 512
 PILOT_ROWS = 20_000
@@ -48,6 +49,11 @@ class Pairing:
     def starts(self) -> int:
         """Number of pairs of one trajectory."""
         return max(0, (self.records - 1 - self.lag) // self.stride + 1)
+
+    @property
+    def consecutive(self) -> bool:
+        """Whether pairs start at every record, so that all records belong to one."""
+        return self.stride == 1 and self.lag > 0
 
 
 @dataclass
@@ -80,9 +86,11 @@ def pairing(time_step: float, lag_time: float | None, stride: float | None, dura
     return Pairing(base * time_step, lag // base, skip // base, round(duration / time_step) // base + 1)
 
 
-def block_count(trajectories: int) -> int:
-    """Number of blocks: about 64 trajectories each, at least 16 (for error bars), at most 256."""
-    return min(trajectories, max(_MIN_GROUPS, min(trajectories // _BATCH, _MAX_BLOCKS)))
+def block_count(trajectories: int, starts: int = _BLOCK_PAIRS) -> int:
+    """Number of blocks: at least 16, for error bars, at most 4096, and as many in between as leave a block 64
+    trajectories and, with `starts` pairs in each, the 2048 pairs that are worth a rounding of their sums."""
+    wanted = min(trajectories // _BATCH, trajectories * starts // _BLOCK_PAIRS, _MAX_BLOCKS)
+    return min(trajectories, max(_MIN_GROUPS, wanted))
 
 
 class SimulatedEnsemble:
@@ -101,9 +109,9 @@ class SimulatedEnsemble:
         self.system = system
         self.dimension = system.dimension
         self.trajectories = spec.trajectories
-        self.blocks = cut(spec.trajectories, block_count(spec.trajectories))
-        self.segments = -(-_MIN_GROUPS // len(self.blocks))
         self.pairing = pairing(spec.time_step, spec.lag_time, spec.stride, spec.duration)
+        self.blocks = cut(spec.trajectories, block_count(spec.trajectories, self.pairing.starts))
+        self.segments = -(-_MIN_GROUPS // len(self.blocks))
         self.stepper = system.stepper(spec.time_step, spec.scheme)
         self._lanes = getattr(system, "lanes", _BATCH)
         self._sampler = sampler
@@ -224,7 +232,7 @@ class RecordedEnsemble:
         self.trajectories, times, self.dimension = shape
         self.pairing = pairs
         self._read = read
-        slices = block_count(self.trajectories)
+        slices = block_count(self.trajectories, pairs.starts)
         pieces = 1 if slices >= _MIN_GROUPS else min(-(-_MIN_GROUPS // slices), max(1, pairs.starts))
         self._parts = []
         for part in cut(self.trajectories, slices):

@@ -14,17 +14,21 @@ from kswgd_hpc import backend, feynman_kac, storage, streams, systems
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
+from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.dictionary.fit import count, fit, has_constant
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
+from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
 from kswgd_hpc.functions import FunctionMap, expression_map
-from kswgd_hpc.galerkin import MATRICES, Assembler
 from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
+from kswgd_hpc.records import Collector
+from kswgd_hpc.reweighting import Source
 from spde.diffusions import VectorSystem
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
+_MOST_MODES = 64  # of which `auto` keeps those that hold
 # dictionaries of unbounded functions, which need coordinates of one size
 _WHITENED = ("polynomial", "expressions")
 
@@ -36,6 +40,7 @@ class Plan:
     system : None for recorded data; ensemble : the source of records; cases : Feynman-Kac comparisons
     observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
     mobility : (d,), (d, d) or diagonal in modes; a field where it depends on the state; None if unknown
+    label : number of the set that a state is in, see `systems.membership`, where there are sets
     """
 
     system: Any
@@ -45,6 +50,7 @@ class Plan:
     cases: list[feynman_kac.Case]
     particles: Callable | None
     device: Any
+    label: Callable | None = None
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
@@ -83,13 +89,22 @@ def build(config: Config) -> Plan:
         cases,
         particles,
         backend.select(config.compute.device),
+        _label(config, system, d),
     )
+
+
+def _label(config: Config, system, dimension: int) -> Callable | None:
+    if config.koopman is None or config.koopman.sets is None:
+        return None
+    member = systems.membership(system, dimension, config.koopman.sets, "koopman.sets")
+    # of delays the latest state decides
+    return lambda states: member(states[:dimension])
 
 
 def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
     sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
     killing = {}
-    if config.koopman is not None and config.koopman.estimator != "dirichlet":
+    if config.koopman is not None and config.koopman.lagged:
         killing = {case.name: case.killing for case in cases if case.killing is not None}
     with systems.key("ensemble"):
         ensemble = SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
@@ -108,7 +123,7 @@ def _recorded(config: Config) -> RecordedEnsemble:
         return RecordedEnsemble(read, (shape[0], 1, shape[1]), Pairing(1.0, 0, 1, 1))
     if len(shape) != 3:
         raise DataError(f"system.path: shape {shape}, expected (samples, d) or (trajectories, times, d)")
-    if config.koopman is None or config.koopman.estimator == "dirichlet":
+    if config.koopman is None or not config.koopman.lagged:
         return RecordedEnsemble(recording.read, shape, Pairing(1.0, 0, 1, shape[1]))
     step, lag = spec.sampling_interval, config.ensemble.lag_time
     pairs = pairing(step, lag, config.ensemble.stride, (shape[1] - 1) * step)
@@ -200,7 +215,7 @@ def _check_modes(config: Config, coordinates: int) -> None:
         return
     spec = config.koopman.dictionary
     size = count(spec, coordinates)
-    if config.koopman.modes > size + (not has_constant(spec)):
+    if config.koopman.modes != "auto" and config.koopman.modes > size + (not has_constant(spec)):
         raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
 
 
@@ -237,7 +252,7 @@ def _check_derivatives(config: Config, observed: CoordinateMap) -> None:
     """That functions of the state have the derivatives that will be asked of them."""
     if config.koopman is None or not isinstance(observed, FunctionMap):
         return
-    if config.kswgd is not None or config.koopman.estimator in ("dirichlet", "generator"):
+    if config.kswgd is not None or not config.koopman.lagged or weighed_by(config) == "generator":
         observed.require_derivatives()
 
 
@@ -330,28 +345,59 @@ def _pilot(shown: CoordinateMap | WithMobility, rows: np.ndarray, mobility) -> P
     return shown.pilot(rows) if isinstance(shown, WithMobility) else Pilot(shown, rows, shown.mobility(mobility, None))
 
 
-def assembler_for(config: Config, plan: Plan, pilot: Pilot) -> Assembler:
-    """The assembler of the sums that a run needs, its coordinates and dictionary made from the pilot sample."""
+def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, Dictionary]:
+    """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample."""
     coordinates = _coordinates(config, plan, pilot)
-    estimator, modes = config.koopman.estimator, config.koopman.modes
-    dictionary = fit(config.koopman.dictionary, coordinates, pilot, modes, estimator == "reversible", config.seed)
-    names = list(MATRICES[estimator])
-    if config.kswgd is not None and "form" not in names:
-        names.append("form")  # transport uses the symmetrised generator: see `_transport_spectrum`
-    if config.kswgd is not None and plan.system is not None:
-        names.append("flux")  # see `stationary.correct`
-    with_killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    return Assembler(
+    killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
+    lagged, names = config.koopman.lagged, matrices_for(config, plan)
+    by_generator = weighed_by(config) == "generator"
+    drift = mobility = None
+    if "flux" in names or by_generator:
+        drift = lambda x: coordinates.velocity(plan.system.drift(x), x, plan.mobility)  # noqa: E731
+    if ("form" in names or drift is not None) and not coordinates.constant_mobility(plan.mobility):
+        mobility = lambda x: coordinates.mobility(plan.mobility, x)  # noqa: E731
+    collector = Collector(
         coordinates,
-        dictionary,
         plan.ensemble.pairing,
-        names,
-        plan.mobility,
-        plan.system.drift if plan.system is not None else None,
+        plan.ensemble.segments,
+        drift,
+        mobility,
         {case.name: case.observable for case in plan.cases},
-        () if estimator == "dirichlet" else tuple(with_killing),
-        with_killing if estimator == "dirichlet" else {},
+        tuple(killing) if lagged else (),
+        {} if lagged else killing,
+        plan.label,
     )
+    spec, modes = config.koopman.dictionary, config.koopman.modes
+    modes = _MOST_MODES if modes == "auto" else modes
+    return collector, fit(spec, coordinates, pilot, modes, config.koopman.estimator == "reversible", config.seed)
+
+
+def estimator_for(config: Config) -> Estimator:
+    """The estimator that the configuration names."""
+    estimator = ESTIMATORS[config.koopman.estimator]
+    return replace(estimator, rank=config.koopman.rank) if isinstance(estimator, ReducedRank) else estimator
+
+
+def most_modes(config: Config, size: int) -> int:
+    """Modes to solve for, the constant one included; of those asked for as `auto`, as many as may be kept at most."""
+    return min(_MOST_MODES, size) if config.koopman.modes == "auto" else config.koopman.modes
+
+
+def weighed_by(config: Config) -> Source | None:
+    """What makes the weights to the invariant law: the generator where it is known, unless told otherwise."""
+    if not config.koopman.reweight:
+        return None
+    return "generator" if config.koopman.weighed_by_generator and config.system.kind != "data" else "pairs"
+
+
+def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
+    """Names of the Galerkin sums that a run needs, see `galerkin.assemble`."""
+    names = dict.fromkeys(estimator_for(config).matrices)
+    if config.kswgd is not None:
+        names["form"] = None  # transport uses the symmetrised generator: see `pipeline._transport_spectrum`
+        if plan.system is not None:
+            names["flux"] = None  # see `stationary.correct`
+    return (*names, *(f"k:{case.name}" for case in plan.cases if case.killing is not None))
 
 
 def _coordinates(config: Config, plan: Plan, pilot: Pilot) -> Coordinates:

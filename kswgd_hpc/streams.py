@@ -7,4 +7,6 @@ RELAXATION = 3
 SPREADING = 4
 DICTIONARY = 5  # centres and features
 PRINCIPAL_DIRECTIONS = 6
+RESTART = 8
+RESTART_AGAIN = 9
 FEYNMAN_KAC = 64  # and upwards: two for each entry, initial states and noise

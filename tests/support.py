@@ -10,8 +10,10 @@ from pathlib import Path
 from mpi4py import MPI
 
 from kswgd_hpc.config import parse
+from kswgd_hpc.galerkin import assemble
 from kswgd_hpc.parallel import local
-from kswgd_hpc.plan import assembler_for, build, pilot_sample
+from kswgd_hpc.pipeline import sample_of
+from kswgd_hpc.plan import build, collector_for, matrices_for, pilot_sample
 from kswgd_hpc.storage import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,9 @@ koopman:
   coordinates: {kind: modes, count: 3}
   dictionary: {kind: gaussian, size: 60}
   modes: 8
+  vamp: true
+  certify: true
+  sets: {A: mean(u) < -0.5, B: mean(u) > 0.5}
 kswgd:
   particles: 1000
   initial: {kind: constant, value: 1.0}
@@ -71,13 +76,13 @@ def results(directory: Path) -> dict:
     return read_results(path)[0]
 
 
-def moments(text: str, comm: MPI.Comm = MPI.COMM_SELF):
-    """Configuration, plan, assembler, and the Galerkin sums of this rank's groups. Collective."""
+def sums(text: str, comm: MPI.Comm = MPI.COMM_SELF):
+    """Configuration, plan, and the Galerkin sums of its ensemble. Collective."""
     config = parse(text)
     plan = build(config)
     pilot = pilot_sample(comm, config, plan, lambda _units: None)
-    assembler = assembler_for(config, plan, pilot)
-    groups = []
-    for block in local(plan.ensemble.blocks, comm):
-        groups += assembler.group_moments(plan.ensemble.windows(block), plan.ensemble.segments)
-    return config, plan, assembler, groups
+    collector, dictionary = collector_for(config, plan, pilot)
+    blocks = local(plan.ensemble.blocks, comm)
+    records = [collector.collect(block, plan.ensemble.windows(block)) for block in blocks]
+    sample = sample_of(comm, config, plan, collector, dictionary, records)
+    return config, plan, assemble(sample, matrices_for(config, plan))

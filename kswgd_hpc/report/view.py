@@ -15,7 +15,7 @@ from kswgd_hpc import storage, systems
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates
 from kswgd_hpc.dictionary import Dictionary, restore
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.metrics import subsample
+from kswgd_hpc.metrics import drawn, subsample
 from kswgd_hpc.plan import coordinate_map
 from kswgd_hpc.report import canvas
 from kswgd_hpc.spectrum import Spectrum
@@ -105,9 +105,7 @@ class Run:
         states = self.data["ensemble/sample"]
         if "ensemble/sample_weights" not in self.data:
             return states
-        cumulated = np.cumsum(self.data["ensemble/sample_weights"])
-        levels = (np.arange(len(states)) + 0.5) / len(states) * cumulated[-1]
-        return states[np.searchsorted(cumulated, levels)]
+        return drawn(states, self.data["ensemble/sample_weights"])
 
     @cached_property
     def laws(self) -> list[Law]:
@@ -146,6 +144,8 @@ class Run:
             residuals=stored["residuals"][:count],
             coefficients=stored["coefficients"][:, :count],
             offsets=stored["offsets"][:count],
+            left=stored["coefficients"][:, :0],
+            left_offsets=stored["offsets"][:0],
             rejected=int(stored["rejected"]),
             floor=float(stored["noise_floor"]),
             coordinates=Coordinates(self._coordinate_map(), stored["coordinate_mean"], stored["coordinate_scale"]),
