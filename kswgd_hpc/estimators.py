@@ -70,7 +70,7 @@ class Reversible(_Lagged):
         offset = sums.mean @ right
 
         def of(pairs: Pairs) -> np.ndarray:
-            x, y = pairs.x @ right - offset, pairs.y @ right - offset
+            x, y = pairs.ends(right, -offset)
             return weighted_sum(x * y - values / 2 * (x**2 + y**2), pairs.weight)
 
         return of
@@ -88,11 +88,12 @@ class Edmd(_Lagged):
         return -np.log(values) / lag_time
 
     def deviations(self, sums: Sums, values: np.ndarray, right: np.ndarray, left: np.ndarray) -> Callable:
-        offset, dual = sums.mean @ right, sums.mean @ left
+        both = np.concatenate([left, right], axis=1)
+        offset, k = -sums.mean @ both, len(values)
 
         def of(pairs: Pairs) -> np.ndarray:
-            test = (pairs.x @ left - dual).conj()
-            return weighted_sum(test * (pairs.y @ right - offset - values * (pairs.x @ right - offset)), pairs.weight)
+            x, y = pairs.ends(both, offset)
+            return weighted_sum(x[:, :k].conj() * (y[:, k:] - values * x[:, k:]), pairs.weight)
 
         return of
 
@@ -118,9 +119,8 @@ class Dirichlet:
         offset, dictionary = sums.mean @ right, sums.sample.dictionary
 
         def of(pairs: Pairs) -> np.ndarray:
-            square = (pairs.x @ right - offset) ** 2
-            if sums.both_ends:
-                square = (square + (pairs.y @ right - offset) ** 2) / 2
+            x, y = pairs.ends(right, -offset)
+            square = (x**2 + y**2) / 2 if sums.both_ends else x**2
             return weighted_sum(energy(dictionary, pairs, right) - values * square, pairs.weight)
 
         return of
