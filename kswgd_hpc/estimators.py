@@ -121,7 +121,7 @@ class Reversible(_Symmetric, _Lagged):
         offsets = self.offsets(sums, values, right)
 
         def of(pairs: Pairs) -> np.ndarray:
-            x, y = offsets + pairs.x @ right, offsets + pairs.y @ right
+            x, y = pairs.ends(right, offsets)
             return x * y - values / 2 * (x**2 + y**2)
 
         return of
@@ -143,11 +143,12 @@ class Edmd(_Lagged):
         return -sums.mean @ right + (sums.vectors["y"] - sums.vectors["x"]) @ right / (values - 1)
 
     def influence(self, sums: Sums, values: np.ndarray, right: np.ndarray, left: np.ndarray) -> Callable:
-        offsets, dual = self.offsets(sums, values, right), sums.mean @ left
+        both, k = np.concatenate([left, right], axis=1), len(values)
+        offsets = np.concatenate([-sums.mean @ left, self.offsets(sums, values, right)])
 
         def of(pairs: Pairs) -> np.ndarray:
-            test = (pairs.x @ left - dual).conj()
-            return test * (offsets + pairs.y @ right - values * (offsets + pairs.x @ right))
+            x, y = pairs.ends(both, offsets)
+            return x[:, :k].conj() * (y[:, k:] - values * x[:, k:])
 
         return of
 
@@ -184,9 +185,8 @@ class Dirichlet(_Symmetric, _Rates):
         offsets, dictionary = self.offsets(sums, values, right), sums.sample.dictionary
 
         def of(pairs: Pairs) -> np.ndarray:
-            square = (offsets + pairs.x @ right) ** 2
-            if sums.both_ends:
-                square = (square + (offsets + pairs.y @ right) ** 2) / 2
+            x, y = pairs.ends(right, offsets)
+            square = (x**2 + y**2) / 2 if sums.both_ends else x**2
             return energy(dictionary, pairs, right) - values * square
 
         return of

@@ -141,7 +141,8 @@ class _Look:
             M = self._dynamics.mobility
             drift = coordinates.velocity(self._dynamics.drift(states), states, M)
             mobility = coordinates.mobility(M, states) if mobility is None else mobility
-        return Pairs(0, z, psi, psi, mobility, drift, None, {})
+        alone = np.zeros(1, dtype=int)
+        return Pairs(0, psi[None], alone, alone, z, mobility, drift, None, {})
 
 
 def _values(offsets: np.ndarray, coefficients: np.ndarray, pairs: Pairs) -> np.ndarray:

@@ -13,6 +13,7 @@ from kswgd_hpc.dictionary.centres import join_to_first_half
 from kswgd_hpc.dictionary.contractions import form, quadratic, times
 
 _CACHED = 2**16  # numbers that stay in a core's cache
+_FAR = 1e-200
 
 
 class GaussianDictionary:
@@ -38,17 +39,25 @@ class GaussianDictionary:
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z; each row sums to one."""
         xp = array_module(z)
-        # |z|^2 is common to a row and cancels; one product gives z . z_i / h^2 - |z_i|^2 / (2 h^2)
-        centres = xp.concatenate([self.centres.T, -(self.centres**2).sum(axis=1)[None] / 2]) / self.bandwidth**2
-        values = xp.concatenate([z, xp.ones((len(z), 1))], axis=1) @ centres
+        # one product gives all exponents -|z - z_i|^2 / (2 h^2)
+        squares = (z**2).sum(axis=1)[:, None] / -2
+        points = xp.concatenate([z, xp.ones((len(z), 1)), squares], axis=1)
+        centres = self.centres.T / self.bandwidth**2
+        rest = (self.centres**2).sum(axis=1)[None] / (-2 * self.bandwidth**2)
+        centres = xp.concatenate([centres, rest, xp.full_like(rest, 1 / self.bandwidth**2)])
+        values, ones = points @ centres, xp.ones(self.size)
         # on the host the rest is done in parts that stay in the cache, each number one and the same work in any part
         size = max(1, _CACHED // self.size) if xp is np else max(1, len(z))
         for start in range(0, len(z), size):
             part = values[start : start + size]
-            # the largest exponent is taken off so that no point is too far away
-            part -= part.max(axis=1, keepdims=True)
             xp.exp(part, out=part)
-            part *= 1 / part.sum(axis=1, keepdims=True)
+            total = part @ ones
+            far = ~(total >= _FAR)
+            if far.any():  # where all have vanished, the largest is taken off the part that differs between them
+                exponents = points[start : start + size][far, :-1] @ centres[:-1]
+                part[far] = xp.exp(exponents - exponents.max(axis=1, keepdims=True))
+                total[far] = part[far] @ ones
+            part *= (1 / total)[:, None]
         return values
 
     def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
