@@ -20,9 +20,9 @@ import scipy.linalg
 import threadpoolctl
 from mpi4py import MPI
 
-from kswgd_hpc.coordinates import Coordinates
+from kswgd_hpc.coordinates import Coordinates, LinearMap
 from kswgd_hpc.dictionary import GaussianDictionary
-from kswgd_hpc.dictionary.gaussian import automatic_bandwidth
+from kswgd_hpc.dictionary.centres import automatic_bandwidth
 from kswgd_hpc.ensemble import block_count
 from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.galerkin import assemble
@@ -87,7 +87,7 @@ def sample_of(states: np.ndarray, dictionary, comm: MPI.Comm = MPI.COMM_SELF) ->
         for b in local(blocks, comm)
     ]
     d = states.shape[2]
-    plain = Coordinates(None, np.zeros(d), np.ones(d))
+    plain = Coordinates(LinearMap(None, d), np.zeros(d), np.ones(d))
     return Sample(comm, mine, len(blocks), len(blocks), plain, dictionary)
 
 

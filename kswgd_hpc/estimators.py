@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.eigensolver import Part
 from kswgd_hpc.galerkin import Form, Sums
 from kswgd_hpc.records import Pairs
@@ -126,17 +127,9 @@ class Dirichlet:
         return of
 
 
-def gradients(dictionary, z: np.ndarray, coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(n, k, c) gradients of the functions psi @ coefficients, (p, k); all at once where the dictionary knows how."""
-    if hasattr(dictionary, "gradients"):
-        return dictionary.gradients(z, coefficients, values)
-    columns = np.ascontiguousarray(coefficients.T)
-    return np.stack([dictionary.gradient(z, weights, values) for weights in columns], axis=1)
-
-
-def energy(dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
+def energy(dictionary: Dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
     """(n, k) grad phi . M grad phi of the functions psi @ coefficients, (p, k)."""
-    slopes = gradients(dictionary, pairs.z, coefficients, pairs.x)
+    slopes = dictionary.gradients(pairs.z, coefficients, pairs.x)
     return ((slopes @ pairs.mobility) * slopes).sum(axis=2)
 
 

@@ -5,4 +5,6 @@ ENSEMBLE = 1
 PARTICLES_INITIAL = 2
 RELAXATION = 3
 SPREADING = 4
+DICTIONARY = 5  # centres and features
+PRINCIPAL_DIRECTIONS = 6
 FEYNMAN_KAC = 64  # and upwards: two for each entry, initial states and noise
