@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import scipy.linalg
 
+from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.eigensolver import Part
 from kswgd_hpc.galerkin import Form, Sums
 from kswgd_hpc.records import Pairs
@@ -217,7 +218,7 @@ class Generator(_Rates):
         return of
 
 
-def energy(dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
+def energy(dictionary: Dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
     """(n, k) grad phi . M grad phi of the functions psi @ coefficients, (p, k)."""
     slopes = dictionary.gradients(pairs.z, coefficients, pairs.x)
     return ((slopes @ pairs.mobility) * slopes).sum(axis=2)

@@ -27,6 +27,7 @@ from kswgd_hpc.plan import (
     estimator_for,
     matrices_for,
     most_modes,
+    needs_mobility,
     pilot_sample,
     weighed_by,
 )
@@ -140,8 +141,9 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
 
 def sample_of(comm, config: Config, plan: Plan, collector: Collector, dictionary, records: list[Records]) -> Sample:
     """The records of a run as its estimator looks at them."""
-    blocks, coordinates = len(plan.ensemble.blocks), collector.coordinates
-    constant = coordinates.constant_mobility(plan.mobility)
+    blocks, coordinates, mobility = len(plan.ensemble.blocks), collector.coordinates, None
+    if needs_mobility(config, plan) and coordinates.constant_mobility(plan.mobility):
+        mobility = coordinates.mobility(plan.mobility)
     return Sample(
         comm,
         records,
@@ -151,7 +153,7 @@ def sample_of(comm, config: Config, plan: Plan, collector: Collector, dictionary
         dictionary,
         config.koopman.lagged,
         collector.values,
-        coordinates.mobility(plan.mobility) if constant else None,
+        mobility,
     )
 
 

@@ -349,12 +349,11 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
     """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample."""
     coordinates = _coordinates(config, plan, pilot)
     killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    lagged, names = config.koopman.lagged, matrices_for(config, plan)
-    by_generator = weighed_by(config) == "generator"
+    lagged = config.koopman.lagged
     drift = mobility = None
-    if "flux" in names or by_generator:
+    if "flux" in matrices_for(config, plan) or weighed_by(config) == "generator":
         drift = lambda x: coordinates.velocity(plan.system.drift(x), x, plan.mobility)  # noqa: E731
-    if ("form" in names or drift is not None) and not coordinates.constant_mobility(plan.mobility):
+    if needs_mobility(config, plan) and not coordinates.constant_mobility(plan.mobility):
         mobility = lambda x: coordinates.mobility(plan.mobility, x)  # noqa: E731
     collector = Collector(
         coordinates,
@@ -398,6 +397,11 @@ def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
         if plan.system is not None:
             names["flux"] = None  # see `stationary.correct`
     return (*names, *(f"k:{case.name}" for case in plan.cases if case.killing is not None))
+
+
+def needs_mobility(config: Config, plan: Plan) -> bool:
+    """Whether the mobility of the coordinates is wanted: for the Dirichlet form, or for the generator."""
+    return bool({"form", "flux"} & set(matrices_for(config, plan))) or weighed_by(config) == "generator"
 
 
 def _coordinates(config: Config, plan: Plan, pilot: Pilot) -> Coordinates:
