@@ -19,6 +19,7 @@ from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
 from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
+from kswgd_hpc.galerkin import REPLICATED
 from kswgd_hpc.parallel import from_root
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
@@ -145,6 +146,21 @@ def _check_modes(config: Config, coordinates: int) -> None:
         raise ConfigurationError(f"koopman.dictionary: {size} functions; at most {_LARGEST_DICTIONARY} are sensible")
     if config.koopman.modes != "auto" and config.koopman.modes > available:
         raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
+    _check_size(config, size)
+
+
+def _check_size(config: Config, size: int) -> None:
+    """That every rank can hold the matrices that some of what is asked for needs whole."""
+    koopman = config.koopman
+    asked = {
+        f"estimator: {koopman.estimator}": koopman.estimator in ("generator", "reduced_rank"),
+        "reweight": bool(koopman.reweight),
+        "sets": koopman.sets is not None,
+        "vamp": koopman.vamp,
+    }
+    for name, wanted in asked.items():
+        if wanted and size > REPLICATED:
+            raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
 
 
 def _mobility(config: Config, system, dimension: int) -> np.ndarray | None:
