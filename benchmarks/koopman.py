@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 from kswgd_hpc.coordinates import Coordinates, LinearMap
 from kswgd_hpc.dictionary import GaussianDictionary
-from kswgd_hpc.dictionary.centres import automatic_bandwidth
+from kswgd_hpc.dictionary.centres import nearest_neighbour
 from kswgd_hpc.ensemble import block_count
 from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.galerkin import assemble

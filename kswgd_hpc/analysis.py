@@ -11,14 +11,16 @@ from kswgd_hpc.eigensolver import eigenpairs
 from kswgd_hpc.ensemble import Pairing
 from kswgd_hpc.estimators import Estimator
 from kswgd_hpc.kinetics import ChapmanKolmogorov, Timescales, kinetics
+from kswgd_hpc.parallel import sum_items
+from kswgd_hpc.records import Records, Sample
 from kswgd_hpc.spectrum import Space, Spectrum
-from kswgd_hpc.trajectories import Functions, Piece, trajectories
+from kswgd_hpc.trajectories import Functions, group_count, group_records, trajectories
 from kswgd_hpc.transitions import Counts, Setting, Transitions, count_transitions, transitions
 
 _MODES = 10  # slow modes whose timescales are followed
 _LAGS = 9
 _LONGEST = 64  # in lags
-_DIRECTIONS = 64  # functions in which committors are looked for
+_DIRECTIONS = 40  # functions in which committors are looked for
 
 
 def slow_functions(spectrum: Spectrum, most: int = _MODES) -> Functions:
@@ -103,14 +105,20 @@ def committors(space: Space, estimator: Estimator, pairing: Pairing) -> Committo
     functions = _directions(space, estimator)
     along = trajectories(sample, functions, pairing.interval)
     found = transitions(Setting(along, pairing.lag, estimator.name == "reversible"))
-    counts = None
-    if sample.weight is None:
-
-        def add(piece: Piece, parts: dict[str, np.ndarray]) -> None:
-            parts["counts"][piece.group] += count_transitions(piece.labels[np.append(piece.steps, piece.steps[-1] + 1)])
-
-        counts = Counts(*along.total(pairing.lag, add, {"counts": (along.groups, 4)})["counts"].T)
+    counts = None if sample.weight is not None else _counts(sample)
     return Committors(found, functions, counts, pairing.interval)
+
+
+def _counts(sample: Sample) -> Counts:
+    """Transitions seen by the trajectories, in the groups of `trajectories`. Collective."""
+    groups = group_count(sample)
+
+    def add(block: Records, parts: dict[str, np.ndarray]) -> None:
+        for number, mine in group_records(sample, block):
+            parts["counts"][number] += count_transitions(block.labels[mine[0] : mine[-1] + 2])
+
+    shapes = {"counts": (groups, 4)}
+    return Counts(*sum_items(sample.comm, sample.blocks, add, shapes, sample.terms)["counts"].reduced(sample.comm).T)
 
 
 def _directions(space: Space, estimator: Estimator) -> Functions:

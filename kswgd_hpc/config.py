@@ -617,6 +617,8 @@ def _check_analyses(config: Config) -> None:
     key = "sets" if koopman.sets is not None else "lag_times"
     if koopman.sets is None and koopman.lag_times == "auto":
         return
+    if koopman.sets is not None and koopman.coordinates.kind == "delay":
+        raise ValueError("koopman.sets are sets of states, and koopman.coordinates: delay sees several at once")
     if ensemble.lag_time is None:
         raise ValueError(f"koopman.{key} needs the key ensemble.lag_time")
     stride = ensemble.lag_time if ensemble.stride is None else ensemble.stride

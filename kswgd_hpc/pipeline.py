@@ -234,7 +234,7 @@ def _kept(config: Config, spectrum: Spectrum) -> str:
 def _restart_count(config: Config, plan: Plan) -> int:
     """States from which the dynamics are restarted for certificates: more where residuals are wanted, whose noise falls
     with the fourth root of their number."""
-    if plan.system is None or config.koopman is None or plan.ensemble.dimension != plan.system.dimension:
+    if plan.system is None or config.koopman is None or config.koopman.coordinates.kind == "delay":
         return 0  # nothing to restart, or states with a past
     wanted = _RESTARTS_CERTIFIED if config.koopman.certify else _RESTARTS * config.koopman.time_step_error
     return min(wanted, max(64, _RESTART_NUMBERS // plan.ensemble.dimension))

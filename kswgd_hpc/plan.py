@@ -20,6 +20,7 @@ from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedE
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
 from kswgd_hpc.functions import FunctionMap, expression_map
+from kswgd_hpc.galerkin import REPLICATED
 from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
@@ -96,9 +97,7 @@ def build(config: Config) -> Plan:
 def _label(config: Config, system, dimension: int) -> Callable | None:
     if config.koopman is None or config.koopman.sets is None:
         return None
-    member = systems.membership(system, dimension, config.koopman.sets, "koopman.sets")
-    # of delays the latest state decides
-    return lambda states: member(states[:dimension])
+    return systems.membership(system, dimension, config.koopman.sets, "koopman.sets")
 
 
 def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
@@ -217,6 +216,21 @@ def _check_modes(config: Config, coordinates: int) -> None:
     size = count(spec, coordinates)
     if config.koopman.modes != "auto" and config.koopman.modes > size + (not has_constant(spec)):
         raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
+    _check_size(config, size)
+
+
+def _check_size(config: Config, size: int) -> None:
+    """That every rank can hold the matrices that some of what is asked for needs whole."""
+    koopman = config.koopman
+    asked = {
+        f"estimator: {koopman.estimator}": koopman.estimator in ("generator", "reduced_rank"),
+        "reweight": bool(koopman.reweight),
+        "sets": koopman.sets is not None,
+        "vamp": koopman.vamp,
+    }
+    for name, wanted in asked.items():
+        if wanted and size > REPLICATED:
+            raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
 
 
 def _check_dynamics(config: Config, system) -> None:

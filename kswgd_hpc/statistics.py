@@ -8,10 +8,14 @@ trajectories do not: the spread of the group sums is the standard error.
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 
 def standard_error(deviations: np.ndarray) -> np.ndarray:
     """Standard error of a sum of independent deviations, one row a group.
+
+    Few groups know their own spread badly: the error is widened, by 9 % for sixteen of them, so that two errors cover
+    95.4 % by Student's law as they do by the normal one.
 
     Parameters
     ----------
@@ -24,7 +28,8 @@ def standard_error(deviations: np.ndarray) -> np.ndarray:
     groups = len(deviations)
     if groups < 2:
         return np.full(deviations.shape[1:], np.nan)
-    return np.sqrt(groups / (groups - 1) * (np.abs(deviations) ** 2).sum(axis=0))
+    widened = stdtrit(groups - 1, ndtr(2.0)) / 2
+    return widened * np.sqrt(groups / (groups - 1) * (np.abs(deviations) ** 2).sum(axis=0))
 
 
 def effective_sample_size(weights: np.ndarray) -> float:

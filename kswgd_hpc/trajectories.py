@@ -129,7 +129,7 @@ class Trajectories:
 
 def trajectories(sample: Sample, functions: Functions, interval: float) -> Trajectories:
     """Functions along the trajectories of a sample, whose records have to be consecutive."""
-    groups, density = min(sample.groups, _MOST_GROUPS), sample.weight
+    groups, density = group_count(sample), sample.weight
 
     def of_weights(sums: np.ndarray) -> np.ndarray:
         share = density.share(sums[:-1], sums[-1])
@@ -154,9 +154,22 @@ def trajectories(sample: Sample, functions: Functions, interval: float) -> Traje
     )
 
 
+def group_count(sample: Sample) -> int:
+    """Number of groups that analyses tell apart: neighbours are joined where there are many."""
+    return min(sample.groups, _MOST_GROUPS)
+
+
 def _joined(sample: Sample, group):
-    """Numbers of groups after neighbours are joined where there are many."""
-    return group * min(sample.groups, _MOST_GROUPS) // sample.groups
+    """Numbers of groups after neighbours are joined."""
+    return group * group_count(sample) // sample.groups
+
+
+def group_records(sample: Sample, block: Records) -> Iterator[tuple[int, np.ndarray]]:
+    """Of each group of a block: its number, and the indices of its records, consecutive."""
+    # records after the last start of a pair count for the last group
+    group = _joined(sample, block.group[np.minimum(np.arange(len(block.z)), len(block.group) - 1)])
+    for number in np.unique(group):
+        yield int(number), np.flatnonzero(group == number)
 
 
 def pieces(sample: Sample, block: Records, functions: Functions, lag: int) -> Iterator[Piece]:
@@ -171,26 +184,23 @@ def pieces(sample: Sample, block: Records, functions: Functions, lag: int) -> It
     records, trajectories, _ = block.z.shape
     if records <= lag:
         return
-    # records after the last start of a pair count for the last group
-    group = _joined(sample, block.group[np.minimum(np.arange(records), len(block.group) - 1)])
     width = functions.coefficients.shape[1] + (0 if sample.weight is None else sample.dictionary.size)
     labels = np.zeros((records, trajectories), dtype=np.int8) if block.labels is None else block.labels
     for tile in tiles(trajectories, max(1, _NUMBERS // (records * width))):
         who = slice(tile.start, tile.stop)
         values, weight, features = _evaluated(sample, block.z[:, who], functions)
-        for number in np.unique(group):
-            mine = np.flatnonzero(group == number)
+        for number, mine in group_records(sample, block):
             starts, steps = mine[mine + lag < records], mine[mine + 1 < records]
             if weight is not None:
                 steps = starts  # weights are those of the law of the starts
-            yield Piece(values, labels[:, who], starts, steps, int(number), weight, features)
+            yield Piece(values, labels[:, who], starts, steps, number, weight, features)
 
 
 def _evaluated(sample: Sample, z: np.ndarray, functions: Functions) -> tuple:
     """Values (m, n, k), and where there are weights those (m, n) and the features (m, n, p), at z (m, n, c)."""
     shape, rows = z.shape[:2], z.reshape(-1, z.shape[2])
     values, weights, features = [], [], []
-    for part in tiles(len(rows), _ROWS):
+    for part in tiles(len(rows), int(np.clip(_NUMBERS // sample.dictionary.size, 16, _ROWS))):
         psi = sample.dictionary.values(rows[part.start : part.stop])
         values.append(functions(psi))
         if sample.weight is not None:

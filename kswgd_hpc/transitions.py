@@ -165,26 +165,31 @@ class Setting:
         return [question, reverse] if self.symmetric else [question]
 
 
-def solve(setting: Setting, question: Question) -> Solution:
-    """Coefficients of a committor or passage time. Collective.
+def solve(setting: Setting, questions: Mapping[str, Question]) -> dict[str, Solution]:
+    """Committors and passage times by name, in one pass over the trajectories. Collective.
 
     Raises
     ------
     SpectrumError : when no trajectory was outside the targets
     """
-    m, directions = setting.trajectories.size, setting.directions(question)
+    m = setting.trajectories.size
 
     def add(piece: Piece, parts: dict[str, np.ndarray]) -> None:
-        sums = parts["sums"]
-        for direction in directions:
-            pairs = setting.pairs(direction, piece)
-            weighted = pairs.x * pairs.weight[:, None]
-            sums[:m] += weighted.T @ pairs.x
-            sums[m:-2] += weighted.T @ pairs.y
-            sums[-2] += weighted.T @ (pairs.given + pairs.reward)
-            sums[-1] += len(pairs.weight)
+        for name, question in questions.items():
+            sums = parts[name]
+            for direction in setting.directions(question):
+                pairs = setting.pairs(direction, piece)
+                weighted = pairs.x * pairs.weight[:, None]
+                sums[:m] += weighted.T @ pairs.x
+                sums[m:-2] += weighted.T @ pairs.y
+                sums[-2] += weighted.T @ (pairs.given + pairs.reward)
+                sums[-1] += len(pairs.weight)
 
-    sums = setting.trajectories.total(setting.lag, add, {"sums": (2 * m + 2, m)})["sums"]
+    found = setting.trajectories.total(setting.lag, add, {name: (2 * m + 2, m) for name in questions})
+    return {name: _solved(question, found[name], m) for name, question in questions.items()}
+
+
+def _solved(question: Question, sums: np.ndarray, m: int) -> Solution:
     gram, product, right, count = sums[:m], sums[m:-2], sums[-2], sums[-1, 0]
     if not gram[0, 0] > 0:
         raise SpectrumError("koopman.sets: every state is in a set; there is nothing between them to compute")
@@ -200,10 +205,8 @@ _STATISTICS = ("flux", "last_in_a", "time_ab", "time_ba", "in_a", "in_b")
 
 def transitions(setting: Setting) -> Transitions:
     """Committors, passage times and rates between A and B with standard errors. Collective."""
-    solutions = {"u": solve(setting, FORWARD)}
-    if not setting.symmetric:
-        solutions["v"] = solve(setting, BACKWARD)
-    solutions |= {"ab": solve(setting, TIME_TO_B), "ba": solve(setting, TIME_TO_A)}
+    questions = {"u": FORWARD, "ab": TIME_TO_B, "ba": TIME_TO_A}
+    solutions = solve(setting, questions if setting.symmetric else questions | {"v": BACKWARD})
     means, slopes, weight = _means(setting, solutions)
     deviations = _deviations(setting, solutions, means, slopes, weight)
     flux, last, time_ab, time_ba, in_a, in_b = means

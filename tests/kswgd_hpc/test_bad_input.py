@@ -41,6 +41,7 @@ REFUSED = {
     "missing file": ("{kind: gaussian}", "{kind: file, path: none.npy}", "no such file: none.npy"),
     "device": ("seed: 3", "seed: 3\ncompute: {device: cuda}", "compute.device: cuda cannot be used"),
     "unknown estimator": ("estimator: reversible", "estimator: transformer", "choose one of reversible"),
+    "sets of a large dictionary": ("size: 60", "size: 3000", "koopman.sets takes at most 2048 functions"),
     "sets of fields": ("B: mean(u) > 0.5", "B: u > 0.5", "koopman.sets.B"),
     "lags between records": ("vamp: true", "lag_times: [0.5, 0.7]", "koopman.lag_times = 0.7 is not a multiple"),
     "weights of data": ("vamp: true", "reweight: drift", "koopman.reweight"),
