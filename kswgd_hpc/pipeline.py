@@ -64,6 +64,11 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
     progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
     if plan.system is not None:
         progress.say("time stepping: {} ({})".format(*plan.system.choose_scheme(config.ensemble.scheme)))
+        if config.koopman and config.koopman.estimator == "reversible" and plan.system.reversible is False:
+            progress.say(
+                "koopman.estimator: reversible assumes detailed balance, which this system does not have: its rates "
+                "are those of symmetrised pairs; edmd assumes nothing"
+            )
     if config.output.checkpoint is not None:
         progress.say("output.checkpoint has no effect in this version: the run starts from the beginning")
     # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share

@@ -25,7 +25,6 @@ from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
-from spde.diffusions import VectorSystem
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
@@ -235,10 +234,11 @@ def _check_size(config: Config, size: int) -> None:
 
 def _check_dynamics(config: Config, system) -> None:
     """That what is asked of a diffusion can be had: detailed balance, noise in every direction."""
-    if config.koopman is None or not isinstance(system, VectorSystem):
+    if config.koopman is None or system is None:
         return
     estimator = config.koopman.estimator
-    if estimator == "reversible" and system.reversible is False:
+    field = isinstance(system, SemilinearEquation)  # nearly reversible ones are common: the pipeline says so
+    if estimator == "reversible" and system.reversible is False and not field:
         also = ", or dirichlet for the rates of its symmetric part" if system.elliptic else ""
         raise ConfigurationError(
             f"koopman.estimator: reversible needs detailed balance, which this system does not have; use edmd{also}"
@@ -420,5 +420,5 @@ def needs_mobility(config: Config, plan: Plan) -> bool:
 
 def _coordinates(config: Config, plan: Plan, pilot: Pilot) -> Coordinates:
     # without noise along some direction the diffusion has no metric of its own
-    degenerate = isinstance(plan.system, VectorSystem) and not plan.system.elliptic
+    degenerate = plan.system is not None and not plan.system.elliptic
     return whitened(pilot) if degenerate or config.koopman.dictionary.kind in _WHITENED else intrinsic(pilot)

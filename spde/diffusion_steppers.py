@@ -40,11 +40,13 @@ class KernelStepper(Stepper):
         self._step = step
         self._rows = rows
 
-    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
+    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """States after some steps, in place."""
         numbers = np.empty((self._rows, array.shape[1]))
         for index in range(step, step + steps):
             self._step(array, noise.normals(numbers, index))
+            if len(trace):
+                trace[index - step] = array
         return array
 
 

@@ -1,7 +1,9 @@
-"""The normals of one step of a compiled loop, merged from several where two step lengths share a Brownian path."""
+"""What all compiled loops share: the normals of a step, a trace of the steps, and calls without delay."""
+
+from collections.abc import Callable
 
 import numpy as np
-from numba import njit
+from numba import njit, typeof
 
 from spde.random import fill_quad
 
@@ -35,3 +37,35 @@ def draw(normal, address, step, quad):
     for row in range(4):
         for b in range(normal.shape[1]):
             normal[row, b] = total[row, b] * parts**-0.5
+
+
+@njit(nogil=True)
+def keep(array, trace, index):
+    """trace[index] = array, where there is a trace."""
+    if len(trace):
+        for i in range(array.shape[0]):
+            for b in range(array.shape[1]):
+                trace[index, i, b] = array[i, b]
+
+
+class Direct:
+    """A compiled function that is called with arguments of always the same types.
+
+    Numba looks at the types of all arguments in every call, which takes a millisecond for the loops' nested tuples.
+
+    Parameters
+    ----------
+    function : compiled by Numba
+    """
+
+    def __init__(self, function):
+        self._function = function
+        self._entry: Callable | None = None
+
+    def __call__(self, *arguments) -> None:
+        """Call the function; the first call fixes the types."""
+        if self._entry is None:
+            types = tuple(typeof(argument) for argument in arguments)
+            self._function.compile(types)
+            self._entry = self._function.overloads[types].entry_point
+        self._entry(*arguments)

@@ -127,11 +127,24 @@ class SemilinearEquation:
         return self.force is None and not self.is_multiplicative
 
     @property
-    def is_gradient(self) -> bool:
-        """Whether the noise is white and the drift minus the gradient of a potential: a reversible system."""
-        white = self.covariance.kind == "white" and not self.covariance.conserved
-        alone = len(self.laws) == 1 and not self.is_multiplicative
-        return alone and white and not any(self.laws[0].flux) and self.laws[0].potential == 0
+    def reversible(self) -> bool:
+        """Whether the dynamics has detailed balance: modes that do not mix, or minus a gradient times the mobility.
+
+        The latter are reactions driven by white noise, and conserved dynamics driven by conserved white noise.
+        """
+        if self.is_multiplicative or any(any(f != 0 for f in law.flux) for law in self.laws):
+            return False
+        if self.is_linear:
+            return True
+        law, white = self.laws[0], self.covariance.kind == "white"
+        conserved = self.covariance.conserved
+        alone = law.reaction == 0 and law.damping == 0 if conserved else law.potential == 0
+        return len(self.laws) == 1 and white and alone
+
+    @property
+    def elliptic(self) -> bool:
+        """Whether noise acts on every field, and so on the modes of `mode_map`."""
+        return all(part.any() for part in np.split(self.scales, len(self.names)))
 
     @cached_property
     def force(self) -> Force | None:
@@ -207,9 +220,13 @@ class SemilinearEquation:
         return np.concatenate([self.domain.pointwise_variance(part) for part in parts])
 
     def mode_map(self, count: int) -> np.ndarray:
-        """(count, d) matrix from states to the Laplacian coefficients of lowest wavenumber, field by field in turn."""
-        each = len(self.names)
-        chosen = self.domain.order[: -(-count // each)]
+        """(count, d) matrix from states to the Laplacian coefficients of lowest wavenumber, field by field in turn.
+
+        Modes without noise (the mean, where it is conserved) are left out.
+        """
+        each, size = len(self.names), self.domain.size
+        driven = (self.scales.reshape(each, size) > 0).any(axis=0)
+        chosen = self.domain.order[driven[self.domain.order]][: -(-count // each)]
         matrix = np.zeros((len(chosen) * each, self.dimension))
         for f in range(each):
             columns = slice(f * self.domain.size, (f + 1) * self.domain.size)

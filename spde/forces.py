@@ -9,6 +9,7 @@ import numpy as np
 from spde import loops
 from spde.codegen import load, pointwise
 from spde.domain import Domain
+from spde.driving import Direct
 from spde.expressions import symbols
 from spde.formulas import Law, abstract
 
@@ -59,12 +60,13 @@ class Force:
         places = (derivatives, plain, conserved, slots, domain.eigenvalues, neighbours)
         self.space = (kernel, *_plans(domain), *places, table, values)
         self._work: tuple = (0, ())
+        self._evaluate = Direct(loops.force)
 
     def __call__(self, modes: np.ndarray) -> np.ndarray:
         """F of modes (d, batch), (d, batch), without noise terms; not to be called by two threads at once."""
         modes = np.ascontiguousarray(modes, dtype=float)
         out = np.empty_like(modes)
-        loops.force(modes, out, out, self.space, self.work(modes.shape[1]))
+        self._evaluate(modes, out, out, self.space, self.work(modes.shape[1]))
         return out
 
     def work(self, batch: int) -> tuple:

@@ -9,7 +9,7 @@ a Dirichlet boundary.
 
 from numba import njit
 
-from spde.driving import draw
+from spde.driving import draw, keep
 
 MULTIPLICATIVE = False  # whether the noise is multiplied by amplitude(u)
 
@@ -35,7 +35,7 @@ def _source(u, normal, x, y, z, p, h, scale):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def explicit(states, left, right, weights, damping, grid, p, h, scale, address, step, steps, normal):
+def explicit(states, left, right, weights, damping, grid, p, h, scale, address, step, steps, normal, trace):
     """Euler-Maruyama steps u' = u + h (nu Laplacian u - damping u + r(u)) + scale g(u) N.
 
     Parameters
@@ -50,6 +50,7 @@ def explicit(states, left, right, weights, damping, grid, p, h, scale, address, 
     address : of the noise, see `spde.driving.draw`
     step, steps : index of the first step, number of steps
     normal : (4, batch) scratch
+    trace : (steps, points, batch) every step, or empty
     """
     axes, points = left.shape
     batch = states.shape[2]
@@ -69,10 +70,11 @@ def explicit(states, left, right, weights, damping, grid, p, h, scale, address, 
                     l, r, w = left[a, i], right[a, i], weights[a]
                     for b in range(batch):
                         new[i, b] += w * (old[l, b] - 2.0 * old[i, b] + old[r, b])
+        keep(new[:points], trace, index)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def semi_implicit(state, pivot, weight, wrap, grid, p, h, scale, address, step, steps, normal):
+def semi_implicit(state, pivot, weight, wrap, grid, p, h, scale, address, step, steps, normal, trace):
     """Semi-implicit steps (1 + h damping - h nu Laplacian) u' = u + h r(u) + scale g(u) N on an interval, in place.
 
     The tridiagonal matrix is factorised once; elimination goes down with the noise, substitution up.
@@ -109,3 +111,4 @@ def semi_implicit(state, pivot, weight, wrap, grid, p, h, scale, address, step, 
                 c = wrap[i]
                 for b in range(batch):
                     state[i, b] -= c * normal[0, b]
+        keep(state[:points], trace, index)

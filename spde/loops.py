@@ -15,7 +15,7 @@ import warnings
 
 from numba import njit
 
-from spde.driving import draw
+from spde.driving import draw, keep
 from spde.fft_kernels import apply
 
 warnings.filterwarnings("ignore", message="First-class function type feature is experimental")
@@ -161,14 +161,15 @@ def relax(modes, decay, scale, address, step, normal):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def linear(modes, decay, scale, address, step, steps, normal):
+def linear(modes, decay, scale, address, step, steps, normal, trace):
     """Steps of an equation without a force."""
     for index in range(step, step + steps):
         relax(modes, decay, scale, address, index, normal)
+        keep(modes, trace, index - step)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def additive(modes, old, new, decay, gain, scale, correction, address, step, steps, normal, space, work):
+def additive(modes, old, new, decay, gain, scale, correction, address, step, steps, normal, trace, space, work):
     """Steps of a scheme of one stage, or of two where `correction` is not empty; see `Coefficients`."""
     for index in range(step, step + steps):
         force(modes, old, old, space, work)
@@ -178,10 +179,11 @@ def additive(modes, old, new, decay, gain, scale, correction, address, step, ste
             for i in range(modes.shape[0]):
                 for b in range(modes.shape[1]):
                     modes[i, b] += correction[i] * (new[i, b] - old[i, b])
+        keep(modes, trace, index - step)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def splitting(modes, moved, decay, scale, halves, address, step, steps, normal, space, work):
+def splitting(modes, moved, decay, scale, halves, address, step, steps, normal, trace, space, work):
     """Steps of a splitting: the terms are the flow of the reaction over one step.
 
     halves : 1 for flow then linear part (Lie), 2 for linear part over half a step before and after the flow (Strang)
@@ -194,10 +196,11 @@ def splitting(modes, moved, decay, scale, halves, address, step, steps, normal, 
             for b in range(modes.shape[1]):
                 modes[i, b] = moved[i, b]
         relax(modes, decay, scale, address, halves * index + halves - 1, normal)
+        keep(modes, trace, index - step)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def multiplicative(modes, old, driven, decay, gain, push, scale, address, step, steps, normal, space, work):
+def multiplicative(modes, old, driven, decay, gain, push, scale, address, step, steps, normal, trace, space, work):
     """Steps modes = decay modes + gain F + push (g(u) dW), with the noise multiplied on the grid."""
     batch = modes.shape[1]
     for index in range(step, step + steps):
@@ -210,3 +213,4 @@ def multiplicative(modes, old, driven, decay, gain, push, scale, address, step, 
         for i in range(modes.shape[0]):
             for b in range(batch):
                 modes[i, b] = decay[i] * modes[i, b] + gain[i] * old[i, b] + push[i] * driven[i, b]
+        keep(modes, trace, index - step)

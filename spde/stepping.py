@@ -13,6 +13,8 @@ import numpy as np
 from spde.errors import BlowUpError
 from spde.random import key_words, normals
 
+_WATCHED = 2**18  # numbers of the steps that are kept to be watched together
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -66,10 +68,12 @@ class PathIntegral:
         self.value = np.zeros(states.shape[1])
 
     def watch(self, states: np.ndarray) -> None:
-        """Add one step."""
-        now = np.array(self._rate(states))
-        self.value += self._half * (self._last + now)
-        self._last = now
+        """Add consecutive steps (n, d, batch), one after the other."""
+        n, d, batch = states.shape
+        rates = np.array(self._rate(np.ascontiguousarray(states.transpose(1, 0, 2)).reshape(d, n * batch)))
+        for now in rates.reshape(n, batch):
+            self.value += self._half * (self._last + now)
+            self._last = now
 
 
 class Stepper:
@@ -100,8 +104,8 @@ class Stepper:
         """States (d, batch) of what is stepped; may be a view."""
         return array
 
-    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
-        """The array after `steps` steps; may overwrite it."""
+    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
+        """The array after `steps` steps; may overwrite it. A trace (steps, d, batch), if not empty, gets each step."""
         raise NotImplementedError
 
     def advance(
@@ -114,7 +118,7 @@ class Stepper:
         states : (d, batch), unchanged
         noise : where the random numbers come from
         step, steps : global index of the first step, number of steps
-        watch : called with the states after every step, for integrals along the path
+        watch : called with the states (n, d, batch) after each of n consecutive steps, for integrals along the path
 
         Returns
         -------
@@ -127,14 +131,27 @@ class Stepper:
         array = self.enter(states)
         with np.errstate(over="ignore", invalid="ignore"):
             if watch is None:
-                array = self.march(array, noise, step, steps)
+                array = self.march(array, noise, step, steps, np.empty((0, 0, 0)))
             else:
-                for index in range(step, step + steps):
-                    array = self.march(array, noise, index, 1)
-                    watch(self.leave(array))
+                array = self._march_watched(array, noise, step, steps, states.shape, watch)
         result = self.leave(array)
         self._check(result, noise.first, step + steps)
         return result
+
+    def _march_watched(self, array, noise: Noise, step: int, steps: int, shape: tuple[int, int], watch: Callable):
+        """`march`, with the states of some steps at a time shown to `watch`."""
+        d, batch = shape
+        chunk = max(1, _WATCHED // (d * batch))
+        for first in range(step, step + steps, chunk):
+            n = min(chunk, step + steps - first)
+            trace = np.empty((n, d, batch))
+            array = self.march(array, noise, first, n, trace)
+            watch(self.leave_all(trace))
+        return array
+
+    def leave_all(self, trace: np.ndarray) -> np.ndarray:
+        """States (n, d, batch) of a trace of `march`."""
+        return trace
 
     def _check(self, states: np.ndarray, first: int, step: int) -> None:
         if np.isfinite(states).all():

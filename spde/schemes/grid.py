@@ -91,10 +91,10 @@ class GridStepper(Stepper):
         """The state."""
         return array[0, :-1]
 
-    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
+    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """The array after some steps; the state is its first part."""
         normal = np.empty((4, array.shape[2]))
-        tail = (self._grid, self._parameters, self.time_step, self._scale, noise.address, step, steps, normal)
+        tail = (self._grid, self._parameters, self.time_step, self._scale, noise.address, step, steps, normal, trace)
         if self.scheme == "semi_implicit":
             self._kernels.semi_implicit(array[0], self._pivot, self._weights[0], self._wrap, *tail)
             return array

@@ -16,13 +16,14 @@ from dataclasses import replace
 import numpy as np
 
 from spde import loops
+from spde.driving import Direct
 from spde.errors import SpdeError
 from spde.expressions import symbols
 from spde.forces import Force
 from spde.schemes import euler_maruyama, exponential_euler, semi_implicit
 from spde.schemes.coefficients import phi1
-from spde.schemes.modes import scratch
-from spde.stepping import Noise, Stepper
+from spde.schemes.modes import InModes, scratch
+from spde.stepping import Noise
 
 _LINEAR_PARTS = {
     "euler_maruyama": euler_maruyama,
@@ -33,7 +34,7 @@ _LINEAR_PARTS = {
 SCHEMES = tuple(_LINEAR_PARTS)
 
 
-class MultiplicativeStepper(Stepper):
+class MultiplicativeStepper(InModes):
     """Stepper of an equation with multiplicative noise.
 
     Parameters
@@ -61,6 +62,7 @@ class MultiplicativeStepper(Stepper):
             noise.append(self._noise_term(law, f))
         self._force = Force(equation.domain, [_with_variance(law, equation) for law in laws], equation.names, noise)
         self._scratch: tuple = (0, ())
+        self._loop = Direct(loops.multiplicative)
 
     def _noise_term(self, law, f: int):
         """Formula of the noise of field f in the symbol `_noise{f}`, which stands for dW at the point."""
@@ -80,16 +82,7 @@ class MultiplicativeStepper(Stepper):
             term += law.amplitude * slope * (dw**2 - sympy.Float(self.time_step) * variance) / 2
         return term
 
-    def enter(self, states: np.ndarray) -> np.ndarray:
-        """Modes of states, a new array."""
-        modes = self.equation.to_modes(states)
-        return np.array(modes, dtype=float, order="C") if modes is states else np.ascontiguousarray(modes)
-
-    def leave(self, array: np.ndarray) -> np.ndarray:
-        """States of modes."""
-        return self.equation.from_modes(array)
-
-    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
+    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """Modes after some steps, in place."""
         if self._scratch[0] != array.shape[1]:
             self._scratch = (array.shape[1], scratch(array.shape, 2))
@@ -98,7 +91,7 @@ class MultiplicativeStepper(Stepper):
         coefficients = (self._decay, self._gain, self._push, self._scale)
         position = (noise.address, step, steps)
         work = force.work(array.shape[1])
-        loops.multiplicative(array, old, driven, *coefficients, *position, normal, force.space, work)
+        self._loop(array, old, driven, *coefficients, *position, normal, trace, force.space, work)
         return array
 
 

@@ -17,18 +17,19 @@ import numpy as np
 
 from spde import loops
 from spde.codegen import arithmetic
+from spde.driving import Direct
 from spde.errors import SpdeError
 from spde.expressions import symbols
 from spde.forces import Force
 from spde.schemes.coefficients import convolution_scale
-from spde.schemes.modes import scratch
-from spde.stepping import Noise, Stepper
+from spde.schemes.modes import InModes, scratch
+from spde.stepping import Noise
 
 _HALVES = {"lie_splitting": 1, "strang_splitting": 2}
 SCHEMES = tuple(_HALVES)
 
 
-class SplittingStepper(Stepper):
+class SplittingStepper(InModes):
     """Stepper that alternates reaction and linear part.
 
     Parameters
@@ -63,24 +64,16 @@ class SplittingStepper(Stepper):
             flowing = [replace(law, reaction=flow) for law, flow in zip(laws, flows)]
             self._flow = Force(equation.domain, flowing, equation.names)
         self._scratch: tuple = (0, ())
+        self._loop = Direct(loops.splitting)
 
-    def enter(self, states: np.ndarray) -> np.ndarray:
-        """Modes of states, a new array."""
-        modes = self.equation.to_modes(states)
-        return np.array(modes, dtype=float, order="C") if modes is states else np.ascontiguousarray(modes)
-
-    def leave(self, array: np.ndarray) -> np.ndarray:
-        """States of modes."""
-        return self.equation.from_modes(array)
-
-    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
+    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """Modes after some steps, in place."""
         if self._scratch[0] != array.shape[1]:
             self._scratch = (array.shape[1], scratch(array.shape, 1))
         normal, moved, _ = self._scratch[1]
         flow, linear = self._flow, (self._decay, self._scale, self._halves)
         work, position = flow.work(array.shape[1]), (noise.address, step, steps)
-        loops.splitting(array, moved, *linear, *position, normal, flow.space, work)
+        self._loop(array, moved, *linear, *position, normal, trace, flow.space, work)
         return array
 
 

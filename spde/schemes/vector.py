@@ -35,7 +35,7 @@ class VectorStepper(Stepper):
         self.drift = drift
         self.mix = mix
 
-    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int) -> np.ndarray:
+    def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """States after some steps."""
         c, numbers, stage = self.coefficients, np.empty_like(array), np.empty_like(array)
         for index in range(step, step + steps):
@@ -47,4 +47,6 @@ class VectorStepper(Stepper):
                 correct(stage, c.correction, self.drift(stage), old, array)
             else:
                 array, stage = stage, array
+            if len(trace):
+                trace[index - step] = array
         return array

@@ -26,7 +26,7 @@ def test_path_integral_of_a_bare_variable_is_the_trapezoidal_rule():
 
     def watch(now):
         path.watch(now)
-        seen.append(now[0].copy())
+        seen.extend(now[:, 0].copy())
 
     system.stepper(0.5).advance(states, Noise(1, 2, 0), 0, 6, watch)
     np.testing.assert_allclose(path.value, trapezoid(seen, dx=0.5, axis=0))

@@ -287,3 +287,27 @@ def test_an_equation_without_dissipation_is_refused():
         with pytest.raises(SpdeError, match="without dissipation at high wavenumbers"):
             custom(Interval(1.0, 8), terms.pop("nu"), "u", 0.5, **terms)
     custom(Interval(1.0, 8), -1.0, "u", 0.5, hyperdiffusivity=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "covariance", "reversible"),
+    [
+        ("heat", SMOOTH, True),
+        ("allen_cahn", Covariance(), True),
+        ("allen_cahn", SMOOTH, False),
+        ("cahn_hilliard", Covariance(), True),
+        ("swift_hohenberg", Covariance(), True),
+        ("burgers", Covariance(), False),
+        ("advection_diffusion", Covariance(), False),
+        ("fitzhugh_nagumo", Covariance(), False),
+    ],
+)
+def test_detailed_balance_is_known(name, covariance, reversible):
+    assert named(name, Interval(3.0, 12, "periodic"), 0.5, covariance=covariance).reversible is reversible
+
+
+def test_coordinates_leave_out_modes_that_no_noise_moves():
+    conserved = named("cahn_hilliard", Interval(3.0, 12), 0.5)
+    np.testing.assert_allclose(conserved.mode_map(3) @ np.ones(12), 0, atol=1e-13)
+    free = named("allen_cahn", Interval(3.0, 12), 0.5)
+    np.testing.assert_allclose(free.mode_map(3) @ np.ones(12), [np.sqrt(3.0), 0, 0], atol=1e-13)

@@ -45,7 +45,7 @@ def test_a_path_in_two_pieces_is_the_path(system):
 @every_system
 def test_watch_sees_the_states_after_every_step(system):
     stepper, states, seen = system.stepper(0.05), starts(system), []
-    stepper.advance(states, Noise(1, 2, 0), 4, 5, lambda now: seen.append(now.copy()))
+    stepper.advance(states, Noise(1, 2, 0), 4, 5, lambda now: seen.extend(now.copy()))
     for count, state in enumerate(seen, start=1):
         expected = stepper.advance(states, Noise(1, 2, 0), 4, count)
         np.testing.assert_allclose(state, expected, rtol=0, atol=1e-13)
@@ -63,7 +63,7 @@ def test_path_integral_is_the_trapezoidal_rule(system):
 
     def watch(now):
         path.watch(now)
-        seen.append(now.copy())
+        seen.extend(now.copy())
 
     middle = stepper.advance(states, Noise(1, 2, 0), 0, 4, watch)
     stepper.advance(middle, Noise(1, 2, 0), 4, 6, watch)
@@ -79,7 +79,7 @@ def test_path_integral_of_an_observable_of_the_field():
 
     def watch(now):
         path.watch(now)
-        records.append(now.copy())
+        records.extend(now.copy())
 
     stepper.advance(states, Noise(1, 2, 0), 0, 10, watch)
     expected = trapezoid([(state**2).mean(axis=0) for state in records], dx=0.05, axis=0)
@@ -95,3 +95,16 @@ def test_blow_up_names_trajectory_and_time():
     others = states[:, [0, 1, 3]]
     assert np.isfinite(stepper.advance(others, Noise(1, 2, 100), 10, 4)).all()
     assert np.isfinite(FIELD.stepper(1e-7).advance(states, Noise(1, 2, 100), 10, 4)).all()
+
+
+def test_a_watched_path_has_the_bits_of_an_unwatched_one():
+    """Watching shows the steps in pieces, of every stepper there is."""
+    for system, schemes in ((FIELD, ("euler_maruyama", "semi_implicit", "exponential_heun", "strang_splitting")),
+                            (LANGEVIN, ("heun",))):  # fmt: skip
+        for scheme in schemes:
+            stepper, states, seen = system.stepper(0.01, scheme), starts(system), []
+            end = stepper.advance(states, Noise(1, 2, 0), 3, 25)
+            watched = stepper.advance(states, Noise(1, 2, 0), 3, 25, lambda now, seen=seen: seen.extend(now.copy()))
+            np.testing.assert_array_equal(watched, end)
+            np.testing.assert_allclose(seen[-1], end, rtol=0, atol=1e-13)
+            assert len(seen) == 25
