@@ -181,19 +181,177 @@ class ModeCoordinates(Section):
     count: Count
 
 
-class GaussianDictionary(Section):
+class PodCoordinates(Section):
+    """The dictionary sees the directions in which the ensemble varies most."""
+
+    kind: Literal["pod"]
+    count: Count
+
+
+class ExpressionCoordinates(Section):
+    """The dictionary sees functions of the state, or of other coordinates."""
+
+    kind: Literal["expressions"]
+    functions: Annotated[list[Formula], Field(min_length=1, max_length=64)]
+    of: Annotated[IdentityCoordinates | ModeCoordinates | PodCoordinates, Field(discriminator="kind")] = (
+        IdentityCoordinates(kind="identity")
+    )
+
+
+class DelayCoordinates(Section):
+    """The dictionary sees coordinates at `count` times, `spacing` apart."""
+
+    kind: Literal["delay"]
+    count: Annotated[int, Field(ge=2, le=1000)]
+    spacing: Positive
+    of: Annotated[
+        IdentityCoordinates | ModeCoordinates | PodCoordinates | ExpressionCoordinates, Field(discriminator="kind")
+    ] = IdentityCoordinates(kind="identity")
+
+
+AnyCoordinates = Annotated[
+    IdentityCoordinates | ModeCoordinates | PodCoordinates | ExpressionCoordinates | DelayCoordinates,
+    Field(discriminator="kind"),
+]
+
+Size = Annotated[int, Field(ge=2, le=100_000)]
+Bandwidth = Literal["auto", "cross_validated"] | Positive
+Centres = Literal["farthest", "kmeans"]
+Cells = Annotated[int, Field(ge=2, le=2**20)]
+Period = Positive | Annotated[list[Positive | None], Field(min_length=1)]
+
+
+class DictionarySection(Section):
+    """What all dictionaries have in common."""
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return True
+
+
+class GaussianDictionary(DictionarySection):
     """Gaussians around states of the ensemble."""
 
     kind: Literal["gaussian"]
-    size: Annotated[int, Field(ge=2, le=100_000)]
-    bandwidth: Literal["auto"] | Positive = "auto"
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
 
 
-class PolynomialDictionary(Section):
+class MaternDictionary(DictionarySection):
+    """Matern functions around states of the ensemble."""
+
+    kind: Literal["matern"]
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
+    smoothness: Literal["3/2", "5/2"] = "5/2"
+
+
+class RationalQuadraticDictionary(DictionarySection):
+    """Rational quadratic functions around states of the ensemble."""
+
+    kind: Literal["rational_quadratic"]
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
+    exponent: Positive = 4.0
+
+
+class WendlandDictionary(DictionarySection):
+    """Compactly supported functions around states of the ensemble."""
+
+    kind: Literal["wendland"]
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
+    smoothness: Literal[2, 4] = 2
+
+
+class PolynomialDictionary(DictionarySection):
     """Hermite polynomials by total degree."""
 
     kind: Literal["polynomial"]
     degree: Annotated[int, Field(ge=1, le=20)]
+
+
+class FourierDictionary(DictionarySection):
+    """Cosines on the range of the data, sines and cosines on periodic coordinates."""
+
+    kind: Literal["fourier"]
+    degree: Annotated[int, Field(ge=1, le=10_000)]
+    truncation: Literal["total", "tensor"] = "total"
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.05
+    period: Period | None = None
+
+
+class RandomFourierDictionary(DictionarySection):
+    """Waves in random directions."""
+
+    kind: Literal["random_fourier"]
+    size: Size
+    bandwidth: Bandwidth = "auto"
+
+
+class SplinesDictionary(DictionarySection):
+    """B-splines on a regular grid."""
+
+    kind: Literal["splines"]
+    cells: Cells | Annotated[list[Cells], Field(min_length=1)]
+    degree: Annotated[int, Field(ge=1, le=5)] = 3
+    period: Period | None = None
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return self.degree > 1
+
+
+class IndicatorDictionary(DictionarySection):
+    """Indicator functions of cells: around states of the ensemble (`size`), or of a regular grid (`cells`)."""
+
+    kind: Literal["indicator"]
+    size: Size | None = None
+    centres: Centres = "kmeans"
+    cells: Cells | Annotated[list[Cells], Field(min_length=1)] | None = None
+    period: Period | None = None
+
+    @model_validator(mode="after")
+    def _one_partition(self):
+        if (self.size is None) == (self.cells is None):
+            raise ValueError("give either 'size', cells around centres, or 'cells', boxes of a grid")
+        other = {"centres"} if self.size is None else {"period"}
+        if other & self.model_fields_set:
+            raise ValueError(f"'{other.pop()}' belongs to {'size' if self.size is None else 'cells'}")
+        return self
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return False
+
+
+class ExpressionDictionary(DictionarySection):
+    """The user's functions of the coordinates."""
+
+    kind: Literal["expressions"]
+    functions: Annotated[list[Formula], Field(min_length=1, max_length=1000)]
+
+
+AnyDictionary = Annotated[
+    GaussianDictionary
+    | MaternDictionary
+    | RationalQuadraticDictionary
+    | WendlandDictionary
+    | PolynomialDictionary
+    | FourierDictionary
+    | RandomFourierDictionary
+    | SplinesDictionary
+    | IndicatorDictionary
+    | ExpressionDictionary,
+    Field(discriminator="kind"),
+]
 
 
 class Sets(Section):
@@ -208,10 +366,8 @@ class Koopman(Section):
 
     estimator: Literal["reversible", "dirichlet", "edmd", "generator", "reduced_rank"] = "reversible"
     rank: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    coordinates: Annotated[IdentityCoordinates | ModeCoordinates, Field(discriminator="kind")] = IdentityCoordinates(
-        kind="identity"
-    )
-    dictionary: Annotated[GaussianDictionary | PolynomialDictionary, Field(discriminator="kind")]
+    coordinates: AnyCoordinates = IdentityCoordinates(kind="identity")
+    dictionary: AnyDictionary
     modes: Literal["auto"] | Annotated[int, Field(ge=2, le=10_000)] = 10
     regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
     reweight: bool | Literal["pairs", "generator"] = False
@@ -319,8 +475,8 @@ class Config(Section):
         if self.koopman is not None:
             _check_reweighting(self)
             _check_analyses(self)
-        if self.koopman and self.koopman.coordinates.kind == "modes" and self.system.kind != "spde":
-            raise ValueError("koopman.coordinates: modes are Laplacian modes, which only an spde has; use identity")
+            _check_coordinates(self)
+            _check_dictionary(self)
         return self
 
 
@@ -397,6 +553,48 @@ def _check_data(config: Config) -> None:
             _whole_steps(f"ensemble.{key}", getattr(ensemble, key), system.sampling_interval)
         if config.kswgd is not None and system.mobility is None:
             raise ValueError("transport from recorded trajectories needs system.mobility, or estimator: dirichlet")
+
+
+def _check_coordinates(config: Config) -> None:
+    spec = config.koopman.coordinates
+    seen = [spec]
+    while hasattr(seen[-1], "of"):
+        seen.append(seen[-1].of)
+    if any(part.kind == "modes" for part in seen) and config.system.kind != "spde":
+        raise ValueError("koopman.coordinates: modes are Laplacian modes, which only an spde has; use identity or pod")
+    if spec.kind != "delay":
+        return
+    if config.koopman.estimator in ("reversible", "dirichlet", "generator"):
+        raise ValueError(
+            f"koopman.coordinates: a delay embedding is not reversible and has no generator, so estimator: "
+            f"{config.koopman.estimator} cannot be used; use estimator: edmd"
+        )
+    if config.kswgd is not None or config.validation.feynman_kac:
+        stage = "kswgd" if config.kswgd is not None else "validation.feynman_kac"
+        raise ValueError(f"{stage}: starts from states without a past, which koopman.coordinates: delay needs")
+
+
+def _check_dictionary(config: Config) -> None:
+    """That the dictionary has the derivatives that are asked of it."""
+    koopman, spec = config.koopman, config.koopman.dictionary
+    if spec.kind not in ("indicator", "splines"):
+        return
+    transport = config.kswgd is not None
+    needs = {  # stage -> whether it takes second derivatives
+        "kswgd": transport and config.system.kind != "data",
+        f"estimator: {koopman.estimator}": koopman.estimator == "generator",
+        "reweight: generator": koopman.reweight == "generator",
+    }
+    gradients = {"kswgd": transport, f"estimator: {koopman.estimator}": not koopman.lagged}
+    for stage, curved in needs.items():
+        if spec.kind == "indicator" and (curved or gradients.get(stage, False)):
+            raise ValueError(
+                f"koopman.dictionary: indicator functions have no gradients, which {stage} needs; use kind: splines"
+            )
+        if curved and not spec.twice_differentiable:
+            raise ValueError(
+                f"koopman.dictionary.degree: 1 has no second derivatives, which {stage} needs; use 2 or more"
+            )
 
 
 def _whole_steps(path: str, value: float | None, step: float, unit: str = "the time step") -> None:
@@ -489,7 +687,7 @@ def _explain(error: ValidationError) -> str:
         value = first["ctx"].get("tag", first["input"])
         choices = [choice.strip(" '") for choice in str(expected).replace(" or ", ",").split(",")]
         near = difflib.get_close_matches(str(value), choices, n=1)
-        others = " or a number" if choices == ["auto"] else ""
+        others = " or a number" if choices[0] == "auto" else ""
         hint = (
             f"; did you mean '{near[0]}'?"
             if near

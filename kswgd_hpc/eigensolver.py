@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
+from scipy.linalg.blas import dsymv
 from slepc4py import SLEPc
 
 from kswgd_hpc.errors import SpectrumError
@@ -55,10 +56,10 @@ class Operator(Protocol):
     size: int
 
     def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """The operator, or its transpose, times right (size,). Collective."""
+        """The operator, or its transpose, times right, (size,) or (size, k). Collective."""
 
     def inverse(self, right: np.ndarray) -> np.ndarray:
-        """Its inverse, where it is positive definite, times right (size,). Collective."""
+        """Its inverse, where it is positive definite, times right, (size,) or (size, k). Collective."""
 
 
 def versions() -> dict[str, str]:
@@ -92,6 +93,16 @@ def shell_matrix(operator: Operator, inverted: bool = False) -> PETSc.Mat:
     matrix = PETSc.Mat().createPython((rows, rows), _Shell(operator, inverted), comm=operator.comm)
     matrix.setUp()
     return matrix
+
+
+class _Symmetric:
+    """A symmetric matrix as an operator that reads one triangle: PETSc reads both."""
+
+    def __init__(self, matrix: np.ndarray):
+        self.comm, self.size, self._matrix = MPI.COMM_SELF, len(matrix), np.asfortranarray(matrix)
+
+    def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        return dsymv(1.0, self._matrix, right)
 
 
 class _Shell:
@@ -139,18 +150,18 @@ def eigenpairs(
     ------
     SpectrumError : the solver's divergence reason and a remedy
     """
-    alone = isinstance(problem, np.ndarray)
+    if isinstance(problem, np.ndarray) and not (symmetric and part == "largest"):
+        matrix = dense_matrix(MPI.COMM_SELF, problem, len(problem))
+        return _krylov_schur(matrix, count, part, symmetric, options)
     # the inverse of an operator is applied as a whole: its largest eigenvalues are wanted
-    inverted = part == "smallest" and not alone
-    matrix = dense_matrix(MPI.COMM_SELF, problem, len(problem)) if alone else shell_matrix(problem, inverted)
-    try:
-        pairs = _krylov_schur(matrix, count, "largest" if inverted else part, symmetric, options)
-    finally:
-        matrix.destroy()
+    inverted = part == "smallest"
+    matrix = shell_matrix(_Symmetric(problem) if isinstance(problem, np.ndarray) else problem, inverted)
+    pairs = _krylov_schur(matrix, count, "largest" if inverted else part, symmetric, options)
     return pairs._replace(values=1 / pairs.values, residuals=pairs.residuals / pairs.values**2) if inverted else pairs
 
 
 def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, options) -> Eigenpairs:
+    """SLEPc's solution; destroys the matrix."""
     eps = SLEPc.EPS().create(matrix.getComm())
     start = matrix.createVecRight()
     first, last = start.getOwnershipRange()
@@ -161,7 +172,8 @@ def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, op
         eps.setProblemType(kinds.HEP if symmetric else kinds.NHEP)
         eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
         eps.setDimensions(count, PETSc.DECIDE, PETSc.DECIDE)
-        eps.setTolerances(1e-12, 1000)
+        # errors of the eigenvalues of a symmetric problem are the square of this
+        eps.setTolerances(1e-10 if symmetric else 1e-12, 1000)
         eps.setTwoSided(not symmetric)
         eps.setInitialSpace(start)
         _select(eps, part)
@@ -174,6 +186,7 @@ def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, op
     finally:
         start.destroy()
         eps.destroy()
+        matrix.destroy()
 
 
 def _select(eps: SLEPc.EPS, part: Part) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import streams
-from kswgd_hpc.coordinates import project
+from kswgd_hpc.coordinates import CoordinateMap, project
 from kswgd_hpc.parallel import Block, cut, gather_blocks, local, tiles
 from spde.stepping import Noise, PathIntegral
 
@@ -24,7 +24,7 @@ _MAX_BLOCKS = 4096
 _BLOCK_PAIRS = 2048
 _BATCH = 64
 _WINDOW_ROWS = 512
-_PILOT_ROWS = 20_000
+PILOT_ROWS = 20_000
 _STATES = 400
 
 
@@ -138,17 +138,17 @@ class SimulatedEnsemble:
             ]
         )
 
-    def pilot(self, comm: MPI.Comm, matrix: np.ndarray | None, tick: Callable) -> np.ndarray:
+    def pilot(self, comm: MPI.Comm, observed: CoordinateMap | None, tick: Callable) -> np.ndarray:
         """Raw coordinates (n, c) of at most some 20,000 states, the same on every rank. Collective.
 
         Taken over the second half of the burn-in; without one, over the first fifty lags of the trajectories.
         Runs the burn-in, whose end `windows` starts from.
         """
-        parts, width = [], self.dimension if matrix is None else len(matrix)
-        per_trajectory = max(1, _PILOT_ROWS // self.trajectories)
+        parts, width = [], self.dimension if observed is None else len(observed)
+        per_trajectory = max(1, PILOT_ROWS // self.trajectories)
         for block in local(self.blocks, comm):
-            thin = max(1, -(-self.trajectories // _PILOT_ROWS))
-            rows = [project(matrix, states)[::thin] for states in self._pilot_states(block, per_trajectory)]
+            thin = max(1, -(-self.trajectories // PILOT_ROWS))
+            rows = [project(observed, states[:, ::thin]) for states in self._pilot_states(block, per_trajectory)]
             parts.extend(rows)
             tick(1)
         return gather_blocks(comm, parts, width)
@@ -241,16 +241,16 @@ class RecordedEnsemble:
                 self._parts.append((part.start, part.stop, first, last))
         self.blocks = cut(len(self._parts), len(self._parts))
 
-    def pilot(self, comm: MPI.Comm, matrix: np.ndarray | None, tick: Callable) -> np.ndarray:
+    def pilot(self, comm: MPI.Comm, observed: CoordinateMap | None, tick: Callable) -> np.ndarray:
         """Raw coordinates (n, c) of at most some 20,000 states, evenly taken. Collective."""
-        parts = []
-        quota = max(1, _PILOT_ROWS // len(self.blocks))
+        parts, width = [], self.dimension if observed is None else len(observed)
+        quota = max(1, PILOT_ROWS // len(self.blocks))
         for block in local(self.blocks, comm):
             a, b, first, last = self._parts[block.index]
             rows = self._read((a, b), (first, last)).reshape(-1, self.dimension)
-            parts.append(project(matrix, rows[:: max(1, -(-len(rows) // quota))].T))
+            parts.append(project(observed, rows[:: max(1, -(-len(rows) // quota))].T))
             tick(1)
-        return gather_blocks(comm, parts, self.dimension if matrix is None else len(matrix))
+        return gather_blocks(comm, parts, width)
 
     def windows(self, block: Block) -> Iterator[Window]:
         """The records of one block in order; consecutive windows overlap by the lag."""

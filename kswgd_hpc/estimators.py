@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import scipy.linalg
 
+from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.eigensolver import Part
 from kswgd_hpc.galerkin import Form, Sums
 from kswgd_hpc.records import Pairs
@@ -121,7 +122,7 @@ class Reversible(_Symmetric, _Lagged):
         offsets = self.offsets(sums, values, right)
 
         def of(pairs: Pairs) -> np.ndarray:
-            x, y = offsets + pairs.x @ right, offsets + pairs.y @ right
+            x, y = pairs.ends(right, offsets)
             return x * y - values / 2 * (x**2 + y**2)
 
         return of
@@ -143,11 +144,12 @@ class Edmd(_Lagged):
         return -sums.mean @ right + (sums.vectors["y"] - sums.vectors["x"]) @ right / (values - 1)
 
     def influence(self, sums: Sums, values: np.ndarray, right: np.ndarray, left: np.ndarray) -> Callable:
-        offsets, dual = self.offsets(sums, values, right), sums.mean @ left
+        both, k = np.concatenate([left, right], axis=1), len(values)
+        offsets = np.concatenate([-sums.mean @ left, self.offsets(sums, values, right)])
 
         def of(pairs: Pairs) -> np.ndarray:
-            test = (pairs.x @ left - dual).conj()
-            return test * (offsets + pairs.y @ right - values * (offsets + pairs.x @ right))
+            x, y = pairs.ends(both, offsets)
+            return x[:, :k].conj() * (y[:, k:] - values * x[:, k:])
 
         return of
 
@@ -184,9 +186,8 @@ class Dirichlet(_Symmetric, _Rates):
         offsets, dictionary = self.offsets(sums, values, right), sums.sample.dictionary
 
         def of(pairs: Pairs) -> np.ndarray:
-            square = (offsets + pairs.x @ right) ** 2
-            if sums.both_ends:
-                square = (square + (offsets + pairs.y @ right) ** 2) / 2
+            x, y = pairs.ends(right, offsets)
+            square = (x**2 + y**2) / 2 if sums.both_ends else x**2
             return energy(dictionary, pairs, right) - values * square
 
         return of
@@ -208,26 +209,20 @@ class Generator(_Rates):
         return -sums.mean @ right - sums.vectors["flux"] @ right / values
 
     def influence(self, sums: Sums, values: np.ndarray, right: np.ndarray, left: np.ndarray) -> Callable:
-        offsets, dual, dictionary = self.offsets(sums, values, right), sums.mean @ left, sums.sample.dictionary
+        both, k, dictionary = np.concatenate([left, right], axis=1), len(values), sums.sample.dictionary
+        offsets = np.concatenate([-sums.mean @ left, self.offsets(sums, values, right)])
 
         def of(pairs: Pairs) -> np.ndarray:
+            x, _ = pairs.ends(both, offsets)
             rates = dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x) @ right
-            return (pairs.x @ left - dual).conj() * (-rates - values * (offsets + pairs.x @ right))
+            return x[:, :k].conj() * (-rates - values * x[:, k:])
 
         return of
 
 
-def gradients(dictionary, z: np.ndarray, coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(n, k, c) gradients of the functions psi @ coefficients, (p, k); all at once where the dictionary knows how."""
-    if hasattr(dictionary, "gradients"):
-        return dictionary.gradients(z, coefficients, values)
-    columns = np.ascontiguousarray(coefficients.T)
-    return np.stack([dictionary.gradient(z, weights, values) for weights in columns], axis=1)
-
-
-def energy(dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
+def energy(dictionary: Dictionary, pairs: Pairs, coefficients: np.ndarray) -> np.ndarray:
     """(n, k) grad phi . M grad phi of the functions psi @ coefficients, (p, k)."""
-    slopes = gradients(dictionary, pairs.z, coefficients, pairs.x)
+    slopes = dictionary.gradients(pairs.z, coefficients, pairs.x)
     return ((slopes @ pairs.mobility) * slopes).sum(axis=2)
 
 

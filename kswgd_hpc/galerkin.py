@@ -18,6 +18,7 @@ from scipy.linalg.blas import dgemm, dsyrk
 from scipy.sparse import csr_array
 
 from kswgd_hpc.errors import SpectrumError
+from kswgd_hpc.kernels import mirror
 from kswgd_hpc.parallel import Block, FixedSum, sum_items, tiles
 from kswgd_hpc.records import Pairs, Records, Sample
 from kswgd_hpc.whitening import gather_rows
@@ -112,11 +113,6 @@ class Form:
     def columns(self, index: np.ndarray) -> np.ndarray:
         """(m, len(index)) of this rank's rows."""
         return self.matrix[:, index] + self.U @ self.V[index].T
-
-    def diagonal(self) -> np.ndarray:
-        """(m,) of this rank's rows."""
-        rows = self.sums.rows
-        return self.matrix[:, rows].diagonal() + (self.U * self.V[rows]).sum(axis=1)
 
     def norm(self) -> float:
         """Frobenius norm, the same on every rank that holds rows. Collective on them."""
@@ -302,15 +298,13 @@ class _Panel:
     @staticmethod
     def _factors(name: str, pairs: Pairs, generator: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         """left (n, p) and right (n, p) of a sum left^T right; right is None where it is left."""
-        weight = pairs.weight
+        weight, x, y = pairs.weight, pairs.x, pairs.y
         if name in _SYMMETRIC:
-            left = {"c0": lambda: pairs.x, "l0": lambda: pairs.y}.get(name)
-            left = left() if left else (pairs.x + pairs.y if name == "plus" else pairs.x - pairs.y)
+            left = x if name == "c0" else y if name == "l0" else x + y if name == "plus" else x - y
             return (left if weight is None else left * np.sqrt(weight)[:, None]), None
-        right = {"c1": pairs.y, "flux": generator}.get(name, pairs.y)
         if name in pairs.values:
             weight = pairs.values[name] if weight is None else weight * pairs.values[name]
-        return (pairs.x if weight is None else pairs.x * weight[:, None]), right
+        return (x if weight is None else x * weight[:, None]), (generator if name == "flux" else y)
 
     def _product(self, part: np.ndarray, name: str, left: np.ndarray, right: np.ndarray | None) -> None:
         if self.whole and right is None:
@@ -321,7 +315,7 @@ class _Panel:
         dgemm(1.0, a.T, b.T, beta=1.0, c=part, trans_a=0, trans_b=1, overwrite_c=1)
 
     def _add_vectors(self, parts: dict[str, np.ndarray], pairs: Pairs, generator: np.ndarray | None) -> None:
-        weight = np.ones(len(pairs.x)) if pairs.weight is None else pairs.weight
+        weight = np.ones(len(pairs.z)) if pairs.weight is None else pairs.weight
         parts["vector count"][0, 0] += pairs.count
         parts["vector x"][:, 0] += weight @ pairs.x
         parts["vector y"][:, 0] += weight @ pairs.y
@@ -345,8 +339,7 @@ def _whole_matrix(comm: MPI.Comm, part: FixedSum, name: str) -> np.ndarray:
     """(p, p) sum over all ranks, on every rank."""
     matrix = part.reduced(comm).T
     if name in _SYMMETRIC:
-        upper = np.triu_indices(len(matrix), 1)
-        matrix[upper] = matrix.T[upper]
+        mirror(matrix)
     return matrix
 
 

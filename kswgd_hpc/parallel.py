@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numba import njit
 
 from kswgd_hpc.errors import KswgdError
+from kswgd_hpc.kernels import add_rounded
 from spde.errors import SpdeError
 
 _BITS = 62
@@ -206,24 +206,6 @@ def _largest(part: np.ndarray) -> float:
     """Largest absolute value, infinite where there is a NaN."""
     value = max(part.max(initial=0.0), -part.min(initial=0.0))
     return value if np.isfinite(value) else np.inf
-
-
-@njit(cache=True)
-def add_rounded(total, part, factor, triangle):
-    """total += rint(part * factor) as integers, part = 0; the largest |part|, infinite where there is a NaN.
-
-    total, part : (n, m); triangle : entry (i, j) is looked at only for j <= i
-    """
-    largest = 0.0
-    for i in range(part.shape[0]):
-        for j in range(min(i + 1, part.shape[1]) if triangle else part.shape[1]):
-            value = part[i, j]
-            size = abs(value)
-            if not size <= largest:
-                largest = size if size <= np.inf else np.inf
-            total[i, j] += np.int64(np.rint(value * factor))
-            part[i, j] = 0.0
-    return largest
 
 
 def gather_blocks(comm: MPI.Comm, parts: list[np.ndarray], width: int) -> np.ndarray:

@@ -13,14 +13,23 @@ from mpi4py import MPI
 
 from kswgd_hpc import __version__, analysis, backend, eigensolver, feynman_kac, metrics, storage, streams, transport
 from kswgd_hpc.config import Config
-from kswgd_hpc.dictionary import GaussianDictionary
+from kswgd_hpc.coordinates import linear_part
+from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.galerkin import Sums, assemble, passes
 from kswgd_hpc.heldout import Problem, resolved_modes, vamp
 from kswgd_hpc.kinetics import ChapmanKolmogorov
 from kswgd_hpc.parallel import by_block, from_root, gather_blocks, local, span
-from kswgd_hpc.plan import Plan, collector_for, estimator_for, matrices_for, most_modes, weighed_by
+from kswgd_hpc.plan import (
+    Plan,
+    collector_for,
+    estimator_for,
+    matrices_for,
+    most_modes,
+    pilot_sample,
+    weighed_by,
+)
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
@@ -82,10 +91,10 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     _compile_once_a_node(comm, plan)
     mine = local(plan.ensemble.blocks, comm)
     particles = config.kswgd.particles if config.kswgd is not None else _JUDGED
-    weighed = config.koopman is not None and weighed_by(config) is not None
-    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, _restart_count(config, plan), weighed)
+    restarts, weighed = _restart_count(config, plan), weighed_by(config) is not None
+    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, restarts, weighed)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
-        pilot = plan.ensemble.pilot(comm, plan.matrix, tick)
+        pilot = pilot_sample(comm, config, plan, tick)
     collector = dictionary = None
     if config.koopman is not None:
         collector, dictionary = collector_for(config, plan, pilot)
@@ -129,17 +138,20 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
 
 def sample_of(comm, config: Config, plan: Plan, collector: Collector, dictionary, records: list[Records]) -> Sample:
     """The records of a run as its estimator looks at them."""
-    blocks = len(plan.ensemble.blocks)
+    blocks, coordinates, mobility = len(plan.ensemble.blocks), collector.coordinates, None
+    derivatives = {"form", "flux"} & set(matrices_for(config, plan)) or weighed_by(config) == "generator"
+    if derivatives and coordinates.constant_mobility(plan.mobility):
+        mobility = coordinates.mobility(plan.mobility)
     return Sample(
         comm,
         records,
         blocks,
         blocks * plan.ensemble.segments,
-        collector.coordinates,
+        coordinates,
         dictionary,
         config.koopman.lagged,
         collector.values,
-        collector.coordinates.mobility(plan.mobility),
+        mobility,
     )
 
 
@@ -287,11 +299,11 @@ def _koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
         "koopman/coordinate_mean": spectrum.coordinates.mean,
         "koopman/coordinate_scale": spectrum.coordinates.scale,
     }
-    if spectrum.coordinates.matrix is not None:
-        found["koopman/coordinate_matrix"] = spectrum.coordinates.matrix
-    if isinstance(spectrum.dictionary, GaussianDictionary):
-        found["koopman/centres"] = spectrum.dictionary.centres
-        found["koopman/bandwidth"] = spectrum.dictionary.bandwidth
+    matrix = linear_part(spectrum.coordinates.map)
+    if matrix is not None:
+        found["koopman/coordinate_matrix"] = matrix
+    for name, value in spectrum.dictionary.parameters().items():
+        found[f"koopman/dictionary/{name}"] = value
     return found
 
 
@@ -405,25 +417,23 @@ def _transport(
 def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
     """Transported states (n, d) of this rank, and the history. Collective."""
     coordinates = spectrum.coordinates
-    xp = plan.device if isinstance(spectrum.dictionary, GaussianDictionary) else np
-    moved = _on_device(spectrum, xp)
-    flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
+    fixed = None if spec.step_size == "auto" else spec.step_size
+    of_states = not coordinates.constant_mobility(plan.mobility)
+    if of_states:
+        flow, start = transport.LocalFlow(comm, spectrum, plan.mobility, mine, spec.particles), initial
+    else:
+        xp = plan.device
+        moved = replace(spectrum, dictionary=on_device(spectrum.dictionary, xp))
+        flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
+        start = xp.asarray(by_block(mine, coordinates.of_rows, initial))
     try:
-        z = xp.asarray(by_block(mine, coordinates.of_rows, initial))
-        fixed = None if spec.step_size == "auto" else spec.step_size
-        impulse, history = transport.transport(flow, z, spec.steps, fixed, progress=lambda *_: stage(1))
+        end, impulse, history = transport.transport(flow, start, spec.steps, fixed, progress=lambda *_: stage(1))
     finally:
         flow.close()
+    if of_states:
+        return end, history
     move = by_block(mine, lambda rows: coordinates.lift(rows, plan.mobility), backend.to_host(impulse))
     return (initial - move if len(initial) else initial), history
-
-
-def _on_device(spectrum: Spectrum, xp) -> Spectrum:
-    """The spectrum with its dictionary's arrays on the device of `xp`."""
-    if xp is np:
-        return spectrum
-    centres = xp.asarray(spectrum.dictionary.centres)
-    return replace(spectrum, dictionary=GaussianDictionary(centres, spectrum.dictionary.bandwidth))
 
 
 def _spread(comm, config: Config, plan: Plan, states: np.ndarray, mine, start: int, progress: Progress) -> np.ndarray:

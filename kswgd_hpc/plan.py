@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,21 +10,27 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, storage, systems
+from kswgd_hpc import backend, feynman_kac, storage, streams, systems
 from kswgd_hpc.config import Config
-from kswgd_hpc.coordinates import Coordinates, intrinsic, whitened
-from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
-from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
-from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
+from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
+from kswgd_hpc.delay import DelayedEnsemble, DelayMap
+from kswgd_hpc.dictionary import Dictionary
+from kswgd_hpc.dictionary.fit import count, fit, has_constant
+from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
+from kswgd_hpc.functions import FunctionMap, expression_map
 from kswgd_hpc.galerkin import REPLICATED
-from kswgd_hpc.parallel import from_root
+from kswgd_hpc.parallel import from_root, gather_blocks
+from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
+from spde.equations import SemilinearEquation
 
-_LARGEST_DICTIONARY = 100_000
+# dictionaries of unbounded functions, which need coordinates of one size
+_WHITENED = ("polynomial", "expressions")
 _MOST_MODES = 64  # of which `auto` keeps those that hold
+_JUDGED_MODES = 10  # by which a bandwidth is judged where their number is open
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,14 @@ class Plan:
     """Everything that the configuration names, made executable and checked before any work.
 
     system : None for recorded data; ensemble : the source of records; cases : Feynman-Kac comparisons
-    matrix : (c, d) linear map to raw coordinates, None for the identity; mobility : (d,) or (d, d), None if unknown
+    observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
+    mobility : (d,) or (d, d), None if unknown
     label : number of the set that a state is in, see `systems.membership`, where there are sets
     """
 
     system: Any
-    ensemble: SimulatedEnsemble | RecordedEnsemble
-    matrix: np.ndarray | None
+    ensemble: SimulatedEnsemble | RecordedEnsemble | DelayedEnsemble
+    observed: CoordinateMap
     mobility: np.ndarray | None
     cases: list[feynman_kac.Case]
     particles: Callable | None
@@ -69,12 +75,13 @@ def build(config: Config) -> Plan:
     particles = None
     if config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
-    matrix = _coordinate_matrix(config, system, d)
-    _check_modes(config, d if matrix is None else len(matrix))
+    observed = coordinate_map(config, system, d)
+    _check_modes(config, len(observed))
+    _check_derivatives(config, observed)
     return Plan(
         system,
-        ensemble,
-        matrix,
+        _delayed(config, ensemble),
+        observed,
         _mobility(config, system, d),
         cases,
         particles,
@@ -95,7 +102,9 @@ def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> Simulat
     if config.koopman is not None and config.koopman.lagged:
         killing = {case.name: case.killing for case in cases if case.killing is not None}
     with systems.key("ensemble"):
-        return SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
+        ensemble = SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
+    ensemble.pairing = _with_history(config, ensemble.pairing)
+    return ensemble
 
 
 def _recorded(config: Config) -> RecordedEnsemble:
@@ -121,30 +130,87 @@ def _recorded(config: Config) -> RecordedEnsemble:
         read = recording.read
     if pairs.starts < 1:
         raise DataError(f"system.path: {shape[1]} times are too few for ensemble.lag_time {lag:g}")
-    return RecordedEnsemble(read, shape, pairs)
+    return RecordedEnsemble(read, shape, _with_history(config, pairs))
 
 
-def _coordinate_matrix(config: Config, system, dimension: int) -> np.ndarray | None:
-    if config.koopman is None or config.koopman.coordinates.kind == "identity":
-        return None
-    count = config.koopman.coordinates.count
-    if count > dimension:
-        raise ConfigurationError(f"koopman.coordinates.count: {count} modes asked for, the system has {dimension}")
-    return system.mode_map(count)
+def _with_history(config: Config, pairs: Pairing) -> Pairing:
+    """The pairing whose lag includes the past that delay coordinates look at."""
+    spec = config.koopman.coordinates if config.koopman is not None else None
+    if spec is None or spec.kind != "delay":
+        return pairs
+    spacing = round(spec.spacing / pairs.interval)
+    if spacing < 1 or abs(spec.spacing - spacing * pairs.interval) > 1e-6 * spec.spacing:
+        raise ConfigurationError(
+            f"koopman.coordinates.spacing = {spec.spacing:g} is not a multiple of {pairs.interval:g}, the largest time "
+            "that ensemble.lag_time and stride are multiples of"
+        )
+    history = (spec.count - 1) * spacing
+    if pairs.records <= pairs.lag + history:
+        raise ConfigurationError(
+            f"koopman.coordinates: a past of {history * pairs.interval:g} and a lag time of "
+            f"{pairs.lag * pairs.interval:g} are longer than a trajectory"
+        )
+    return replace(pairs, lag=pairs.lag + history)
+
+
+def _delayed(config: Config, ensemble: SimulatedEnsemble | RecordedEnsemble):
+    """The ensemble, embedded where the coordinates are delays."""
+    spec = config.koopman.coordinates if config.koopman is not None else None
+    if spec is None or spec.kind != "delay":
+        return ensemble
+    return DelayedEnsemble(ensemble, spec.count, round(spec.spacing / ensemble.pairing.interval))
+
+
+def coordinate_map(config: Config, system, dimension: int, principal: np.ndarray | None = None) -> CoordinateMap:
+    """The map from states to the raw coordinates that the dictionary sees.
+
+    Parameters
+    ----------
+    system : None for recorded data
+    dimension : d of a state
+    principal : (count, d) principal directions, found from a pilot sample; zeros stand in for them until then
+
+    Raises
+    ------
+    ConfigurationError : expressions or numbers that do not fit the system
+    """
+    if config.koopman is None:  # nothing is looked at
+        return LinearMap(np.empty((0, dimension)), 0)
+    observed = _map(config.koopman.coordinates, system, dimension, principal)
+    if config.koopman.dictionary.kind == "expressions":
+        with systems.key("koopman.dictionary.functions"):
+            return expression_map(config.koopman.dictionary.functions, system, observed)
+    return observed
+
+
+def _map(spec, system, dimension: int, principal: np.ndarray | None) -> CoordinateMap:
+    if spec.kind == "delay":
+        return DelayMap(_map(spec.of, system, dimension, principal), dimension, spec.count)
+    if spec.kind == "expressions":
+        inner = _map(spec.of, system, dimension, principal)
+        with systems.key("koopman.coordinates.functions"):
+            return expression_map(spec.functions, system, inner)
+    if spec.kind == "identity":
+        if isinstance(system, SemilinearEquation):
+            return LinearMap(None, dimension)
+        names = system.variables if system is not None else [f"x{i + 1}" for i in range(dimension)]
+        return LinearMap(None, dimension, names)
+    if spec.count > dimension:
+        what = "modes" if spec.kind == "modes" else "principal directions"
+        raise ConfigurationError(
+            f"koopman.coordinates.count: {spec.count} {what} asked for, the system has {dimension}"
+        )
+    if spec.kind == "modes":
+        return LinearMap(system.mode_map(spec.count), spec.count)
+    return LinearMap(np.broadcast_to(0.0, (spec.count, dimension)) if principal is None else principal, spec.count)
 
 
 def _check_modes(config: Config, coordinates: int) -> None:
     if config.koopman is None:
         return
     spec = config.koopman.dictionary
-    if spec.kind == "gaussian":
-        size = available = spec.size  # the constant is their sum
-    else:
-        size = math.comb(coordinates + spec.degree, spec.degree) - 1
-        available = size + 1
-    if size > _LARGEST_DICTIONARY:
-        raise ConfigurationError(f"koopman.dictionary: {size} functions; at most {_LARGEST_DICTIONARY} are sensible")
-    if config.koopman.modes != "auto" and config.koopman.modes > available:
+    size = count(spec, coordinates)
+    if config.koopman.modes != "auto" and config.koopman.modes > size + (not has_constant(spec)):
         raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
     _check_size(config, size)
 
@@ -161,6 +227,14 @@ def _check_size(config: Config, size: int) -> None:
     for name, wanted in asked.items():
         if wanted and size > REPLICATED:
             raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
+
+
+def _check_derivatives(config: Config, observed: CoordinateMap) -> None:
+    """That functions of the state have the derivatives that will be asked of them."""
+    if config.koopman is None or not isinstance(observed, FunctionMap):
+        return
+    if config.kswgd is not None or not config.koopman.lagged or weighed_by(config) == "generator":
+        observed.require_derivatives()
 
 
 def _mobility(config: Config, system, dimension: int) -> np.ndarray | None:
@@ -195,26 +269,89 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     return cases
 
 
-def collector_for(config: Config, plan: Plan, pilot: np.ndarray) -> tuple[Collector, Dictionary]:
-    """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample (n, c)."""
-    coordinates = _coordinates(config, plan, pilot)
+def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+    """Run the burn-in, and look at some states: the raw coordinates of a pilot sample. Collective.
+
+    Principal directions are found from the pilot's own states first. Pairs are added where a bandwidth is to be
+    cross-validated by them.
+    """
+    pilot, ensemble = _pilot_states(comm, config, plan, tick), plan.ensemble
+    judged = config.koopman is not None and getattr(config.koopman.dictionary, "bandwidth", None) == "cross_validated"
+    if not judged or ensemble.pairing.lag == 0:
+        return pilot
+    # a pair is a state with its own past
+    pairs = DelayedEnsemble(ensemble, 2, ensemble.pairing.lag)
+    both = pairs.pilot(comm, DelayMap(pilot.observed, ensemble.dimension, 2), lambda _units: None)
+    y, x = np.split(both, 2, axis=1)
+    return replace(pilot, pairs=(x, y))
+
+
+def _pilot_states(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+    delayed = isinstance(plan.ensemble, DelayedEnsemble)
+    source = plan.ensemble.source if delayed else plan.ensemble
+    principal = _principal(config)
+    if principal is None and not delayed:
+        shown = _shown(plan.observed, plan.mobility)
+        return _pilot(shown, source.pilot(comm, shown, tick), plan.mobility)
+    snapshots = Snapshots(source.dimension, PILOT_ROWS)
+    source.pilot(comm, snapshots, tick)
+    observed = plan.observed
+    if principal is not None:
+        directions = principal_directions(
+            comm, snapshots.parts, source.dimension, principal.count, config.seed, streams.PRINCIPAL_DIRECTIONS
+        )
+        observed = coordinate_map(config, plan.system, source.dimension, directions)
+    if delayed:
+        raw = plan.ensemble.pilot(comm, observed, lambda _units: None)
+        return Pilot(observed, raw, np.diag(raw.var(axis=0)))
+    shown = _shown(observed, plan.mobility)
+    return _pilot(shown, gather_blocks(comm, [shown(part) for part in snapshots.parts], len(shown)), plan.mobility)
+
+
+def _principal(config: Config):
+    """The section of the coordinates that asks for principal directions, None where there is none."""
+    spec = config.koopman.coordinates if config.koopman is not None else None
+    while hasattr(spec, "of"):
+        spec = spec.of
+    return spec if spec is not None and spec.kind == "pod" else None
+
+
+def _shown(observed: CoordinateMap, mobility) -> CoordinateMap | WithMobility:
+    """What a pilot looks at: the coordinates, and their mobility where it depends on the state."""
+    constant = mobility is None or Coordinates(observed, 0.0, 1.0).constant_mobility(mobility)
+    return observed if constant else WithMobility(observed, mobility)
+
+
+def _pilot(shown: CoordinateMap | WithMobility, rows: np.ndarray, mobility) -> Pilot:
+    return shown.pilot(rows) if isinstance(shown, WithMobility) else Pilot(shown, rows, shown.mobility(mobility, None))
+
+
+def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, Dictionary]:
+    """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample."""
+    coordinates = whitened(pilot) if config.koopman.dictionary.kind in _WHITENED else intrinsic(pilot)
+    modes, symmetric = most_modes(config, _JUDGED_MODES), config.koopman.estimator == "reversible"
+    dictionary = fit(config.koopman.dictionary, coordinates, pilot, modes, symmetric, config.seed)
+    names, mobility = matrices_for(config, plan), None
+    drift = None
+    generator = "flux" in names or weighed_by(config) == "generator"
+    if generator:
+        drift = lambda states: coordinates.velocity(plan.system.drift(states), states, plan.mobility)  # noqa: E731
+    if ("form" in names or generator) and not coordinates.constant_mobility(plan.mobility):
+        mobility = lambda states: coordinates.mobility(plan.mobility, states)  # noqa: E731
     killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
     lagged = config.koopman.lagged
-    drift = None
-    if "flux" in matrices_for(config, plan) or weighed_by(config) == "generator":
-        drift = lambda states: coordinates.velocity(plan.system.drift(states))  # noqa: E731
     collector = Collector(
         coordinates,
         plan.ensemble.pairing,
         plan.ensemble.segments,
         drift,
-        None,
+        mobility,
         {case.name: case.observable for case in plan.cases},
         tuple(killing) if lagged else (),
         {} if lagged else killing,
         plan.label,
     )
-    return collector, _dictionary(config, coordinates.rescale(pilot))
+    return collector, dictionary
 
 
 def estimator_for(config: Config) -> Estimator:
@@ -230,10 +367,11 @@ def most_modes(config: Config, size: int) -> int:
 
 def weighed_by(config: Config) -> Source | None:
     """What makes the weights to the invariant law: the generator where it is known, unless told otherwise."""
-    wanted = config.koopman.reweight
-    if wanted is True:
-        return "pairs" if config.system.kind == "data" else "generator"
-    return wanted or None
+    koopman = config.koopman
+    if koopman is None or koopman.reweight is not True:
+        return koopman.reweight or None if koopman is not None else None
+    known = config.system.kind != "data" and koopman.coordinates.kind != "delay"
+    return "generator" if known and koopman.dictionary.twice_differentiable else "pairs"
 
 
 def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
@@ -244,21 +382,3 @@ def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
         if plan.system is not None:
             names["flux"] = None  # see `stationary.correct`
     return (*names, *(f"k:{case.name}" for case in plan.cases if case.killing is not None))
-
-
-def _coordinates(config: Config, plan: Plan, pilot: np.ndarray) -> Coordinates:
-    if config.koopman.dictionary.kind == "polynomial":
-        return whitened(plan.matrix, pilot)
-    c = pilot.shape[1]
-    unscaled = Coordinates(plan.matrix, np.zeros(c), np.ones(c))
-    return intrinsic(plan.matrix, pilot, unscaled.mobility(plan.mobility))
-
-
-def _dictionary(config: Config, z: np.ndarray) -> Dictionary:
-    spec = config.koopman.dictionary
-    if spec.kind == "polynomial":
-        return PolynomialDictionary(z.shape[1], spec.degree)
-    chosen = farthest_points(z, min(spec.size, len(z)))
-    centres = z[chosen]
-    bandwidth = automatic_bandwidth(centres) if spec.bandwidth == "auto" else spec.bandwidth
-    return GaussianDictionary(centres, bandwidth)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
@@ -18,7 +19,7 @@ from kswgd_hpc.ensemble import Pairing, Window
 from kswgd_hpc.parallel import Block, tiles
 
 _ROWS = 2048
-_NUMBERS = 2**20
+_NUMBERS = 2**21
 
 
 @dataclass(frozen=True)
@@ -156,24 +157,56 @@ def _by_record(function: Callable, states: np.ndarray) -> np.ndarray:
 class Pairs:
     """A batch of pairs of one group, with the dictionary evaluated.
 
-    x, y : (n, p) features of both ends; y is x where only states are wanted
-    z : (n, c) coordinates at x; drift : (n, c) or None; mobility : (c, c), or (n, c, c) where it depends on the state
-    weight : (n,) or None; values : name -> (n,), see `Records`
+    features : (m, n, p) of the m records that the pairs take part in; first, second : (s,) which are their ends
+    z : (s n, c) coordinates at x; drift : (s n, c) or None; mobility : (c, c), or (s n, c, c) where it depends on the
+        state
+    weight : (s n,) or None; values : name -> (s n,), see `Records`
     """
 
     group: int
+    features: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
     z: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
     mobility: np.ndarray | None
     drift: np.ndarray | None
     weight: np.ndarray | None
     values: dict[str, np.ndarray]
 
+    @cached_property
+    def x(self) -> np.ndarray:
+        """(s n, p) features where the pairs start, a view where that can be."""
+        return _rows(self.features, self.first)
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """(s n, p) features where they end."""
+        return _rows(self.features, self.second)
+
+    def ends(self, coefficients: np.ndarray, offsets: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """(s n, k) values of the functions offsets + psi @ coefficients, real or complex, at x and at y.
+
+        A record at which one pair ends and another starts is multiplied once, and the features are not made complex.
+        """
+        m, n, p = self.features.shape
+        values = _product(self.features.reshape(m * n, p), coefficients) + offsets
+        values = values.reshape(m, n, -1)
+        return _rows(values, self.first), _rows(values, self.second)
+
     @property
     def count(self) -> float:
         """Number of pairs, or the sum of their weights."""
-        return float(len(self.x) if self.weight is None else self.weight.sum())
+        return float(len(self.z) if self.weight is None else self.weight.sum())
+
+
+def _product(features: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    if not np.iscomplexobj(coefficients):
+        return features @ coefficients
+    rotating = np.flatnonzero(coefficients.imag.any(axis=0))
+    both = features @ np.concatenate([coefficients.real, coefficients.imag[:, rotating]], axis=1)
+    values = both[:, : coefficients.shape[1]].astype(complex)
+    values[:, rotating] += 1j * both[:, coefficients.shape[1] :]
+    return values
 
 
 @dataclass(frozen=True)
@@ -224,20 +257,21 @@ class Sample:
         needed = np.union1d(x, y) if self.pairs else x
         z = block.z[needed, who]
         psi = self.dictionary.values(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
-        psi_x = _rows(psi, np.searchsorted(needed, x))
-        psi_y = _rows(psi, np.searchsorted(needed, y)) if self.pairs else psi_x
+        first = np.searchsorted(needed, x)
+        second = np.searchsorted(needed, y) if self.pairs else first
 
         def own(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else _rows(array[:, who], pairs)
 
         return Pairs(
             int(block.group[pairs[0]]),
-            _rows(z, np.searchsorted(needed, x)),
-            psi_x,
-            psi_y,
+            psi,
+            first,
+            second,
+            _rows(z, first),
             self.mobility if block.mobility is None else own(block.mobility),
             own(block.drift),
-            None if self.weight is None else self.weight(psi_x),
+            None if self.weight is None else self.weight(_rows(psi, first)),
             {name: own(block.values[name][:, :, None])[:, 0] for name in self.values},
         )
 

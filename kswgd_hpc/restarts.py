@@ -137,8 +137,12 @@ class _Look:
         psi = dictionary.values(z)
         drift = None
         if not self._estimator.pairs:
-            drift = coordinates.velocity(self._dynamics.drift(states))
-        return Pairs(0, z, psi, psi, self._sample.mobility, drift, None, {})
+            drift = coordinates.velocity(self._dynamics.drift(states), states, self._dynamics.mobility)
+        mobility = self._sample.mobility
+        if mobility is None and drift is not None:
+            mobility = coordinates.mobility(self._dynamics.mobility, states)
+        alone = np.array([0])
+        return Pairs(0, psi[None], alone, alone, z, mobility, drift, None, {})
 
 
 def _values(offsets: np.ndarray, coefficients: np.ndarray, pairs: Pairs) -> np.ndarray:

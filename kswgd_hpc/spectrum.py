@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from scipy.linalg.blas import dsymv
 
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
@@ -123,50 +122,43 @@ class Space:
         """(q, q) matrix of a form in the basis; for problems that every rank holds."""
         if not self.sums.replicated:
             raise SpectrumError(f"a matrix of {self.sums.size} functions is too large for one rank")
-        half = self._factor.solve(form.dense()[np.ix_(self.pivots, self.pivots)], transposed=True)
-        return self._factor.solve(half.T, transposed=True).T
+        return self._whitened(form, False)
 
     def operator(self, form: Form, symmetric: bool) -> np.ndarray | Operator:
-        """A form in the basis: its matrix where every rank holds it, else an operator on the ranks that hold rows."""
-        if self.sums.replicated:
-            matrix = self.project(form)
-            return (matrix + matrix.T) / 2 if symmetric else matrix
-        return Whitened(self._factor, form, symmetric)
+        """A form in the basis: its matrix where one rank holds all rows, else an operator on the ranks that do."""
+        if form.matrix.shape[0] == self.sums.size:
+            return self._whitened(form, symmetric)
+        return Whitened(self._factor, form)
+
+    def _whitened(self, form: Form, symmetric: bool) -> np.ndarray:
+        part = form.dense()
+        if not np.array_equal(self.pivots, np.arange(len(part))):
+            part = part[self.pivots][:, self.pivots]
+        return self._factor.whiten_symmetric(part) if symmetric else self._factor.whiten(part)
 
 
 class Whitened:
     """R^-T A R^-1 of a form A on the pivots, applied to vectors on the ranks that hold rows of it."""
 
-    def __init__(self, factor: Factor, form: Form, symmetric: bool):
+    def __init__(self, factor: Factor, form: Form):
         self.comm, self.size = form.sums.owners, len(factor.pivots)
         self._factor, self._form, self._inner = factor, form, None
-        self._alone = None
-        if self.comm.size == 1:
-            self._alone = np.asfortranarray(form.dense()[np.ix_(factor.pivots, factor.pivots)])
-        self._symmetric = symmetric
 
     def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """The operator or its transpose times right, (q,)."""
-        return self._factor.solve(self._times(self._factor.solve(right), transposed), transposed=True)
-
-    def _times(self, right: np.ndarray, transposed: bool) -> np.ndarray:
-        if self._alone is None:
-            whole = np.zeros(self._form.sums.size)
-            whole[self._factor.pivots] = right
-            return self._form.times(whole, transposed)[self._factor.pivots]
-        if self._symmetric:
-            return dsymv(1.0, self._alone, right)
-        return (self._alone.T if transposed else self._alone) @ right
+        """The operator or its transpose times right, (q,) or (q, k)."""
+        whole = np.zeros((self._form.sums.size, *right.shape[1:]))
+        whole[self._factor.pivots] = self._factor.solve(right)
+        return self._factor.solve(self._form.times(whole, transposed)[self._factor.pivots], transposed=True)
 
     def inverse(self, right: np.ndarray) -> np.ndarray:
-        """The inverse of a positive definite operator times right, (q,): R A^-1 R^T."""
+        """The inverse of a positive definite operator times right, (q,) or (q, k): R A^-1 R^T."""
         order = np.argsort(self._factor.pivots)
         if self._inner is None:
             norm = self._form.norm()
             self._inner = factorised(self._form, self._factor.pivots[order], np.finfo(float).eps * norm)
         places = order[self._inner.pivots]
         inner = self._factor.multiply(right, transposed=True)[places]
-        found = np.zeros(self.size)
+        found = np.zeros_like(right)
         found[places] = self._inner.solve(self._inner.solve(inner, transposed=True))
         return self._factor.multiply(found)
 
@@ -174,18 +166,13 @@ class Whitened:
 def factorised(form: Form, chosen: np.ndarray, cut: float) -> Factor:
     """Factor of a symmetric form on chosen functions, in ascending order. Collective on the ranks that hold rows."""
     sums = form.sums
-    if sums.replicated or sums.owners.size == 1:
-        return LocalFactor(form.dense()[np.ix_(chosen, chosen)] if len(chosen) < sums.size else form.dense(), cut)
+    if form.matrix.shape[0] == sums.size:
+        whole = form.dense()
+        return LocalFactor(whole if len(chosen) == sums.size else whole[chosen][:, chosen], cut)
     first, last = np.searchsorted(chosen, [sums.rows.start, sums.rows.stop])
     mine = chosen[first:last] - sums.rows.start
     return SharedFactor(
-        sums.owners,
-        int(first),
-        int(last),
-        len(chosen),
-        lambda index: form.columns(chosen[index])[mine],
-        form.diagonal()[mine],
-        cut,
+        sums.owners, int(first), int(last), len(chosen), lambda part: form.columns(chosen[part])[mine], cut
     )
 
 
@@ -277,7 +264,7 @@ def fit(
 ) -> tuple[Fit, Space]:
     """The eigenpairs themselves; arguments as for `solve`. Collective."""
     space = Space(sums, regularization)
-    fitted, vectors, left, residuals = space.shared(lambda: _eigenpairs(space, estimator, modes - 1, options))
+    fitted, vectors, left, residuals = space.shared(lambda: leading_pairs(space, estimator, modes - 1, options))
     values = _less_optimistic(space, estimator, fitted)
     right = space.coefficients(vectors)
     dual = right if left is None else space.coefficients(left)
@@ -286,7 +273,7 @@ def fit(
     return Fit(fitted, values, right, dual, residuals, spread, resolved, floor), space
 
 
-def _eigenpairs(space: Space, estimator: Estimator, count: int, options) -> tuple:
+def leading_pairs(space: Space, estimator: Estimator, count: int, options=None) -> tuple:
     """Values by ascending rate, vectors of unit norm and fixed sign, left vectors with w^H v = 1, residuals."""
     operator, basis = space.operator(estimator.left(space.sums), estimator.symmetric), None
     if estimator.limited:
@@ -365,7 +352,7 @@ def _dictionary_error(sums: Sums, estimator: Estimator, regularization: float, r
         return error
     coarse = Space(coarsened(sums, sums.sample.dictionary.coarsening()), regularization)
     count = min(len(rates), coarse.size)
-    fitted = coarse.shared(lambda: _eigenpairs(coarse, estimator, count, options)[0])
+    fitted = coarse.shared(lambda: leading_pairs(coarse, estimator, count, options)[0])
     found = estimator.rates(_less_optimistic(coarse, estimator, fitted), lag_time)
     if not estimator.symmetric:  # complex rates have no order to compare them in: the nearest
         return np.abs(found[None, :] - rates[:, None]).min(axis=1)

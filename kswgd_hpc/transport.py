@@ -127,9 +127,60 @@ class Flow:
         """(n, c) move of z for an integral of grad kappa over time: -K impulse."""
         return self._join([-(impulse[part] @ self._mobility) for part in self._slices], impulse)
 
+    def arrive(self, z, move):
+        """Where the particles at z are after a move."""
+        return z + move
+
+    def largest(self, z, move) -> float:
+        """Longest of the moves of this rank's particles, in scaled coordinates."""
+        return _largest(move)
+
     def _join(self, parts: list, like):
         """Rows of all blocks of this rank; matrix products are taken block by block, for the sake of fixed bits."""
         return array_module(like).concatenate(parts) if parts else like[:0]
+
+
+class LocalFlow(Flow):
+    """The same flow where the mobility of the coordinates depends on the state: it moves states, rows x (n, d).
+
+    The mobility then stands in the velocity, not in front of an integral of gradients: `gradient` gives M grad kappa
+    in state space.
+
+    Parameters
+    ----------
+    mobility : M of the states; the others as for Flow
+    """
+
+    def __init__(self, comm: MPI.Comm, spectrum: Spectrum, mobility, blocks: list[Block], particles: int):
+        super().__init__(comm, spectrum, 0.0, blocks, particles)
+        self._coordinates = spectrum.coordinates
+        self._state_mobility = mobility
+
+    def values(self, x) -> list:
+        """Features of each block."""
+        return [self._dictionary.values(self._coordinates.of_rows(x[part])) for part in self._slices]
+
+    def gradient(self, x, values: list, means: np.ndarray):
+        """(n, d) M(x) grad kappa."""
+        weights = self._modes @ (means / self.rates)
+        parts = []
+        for part, psi in zip(self._slices, values, strict=True):
+            slope = self._dictionary.gradient(self._coordinates.of_rows(x[part]), weights, psi)
+            parts.append(self._coordinates.lift(slope, self._state_mobility, np.ascontiguousarray(x[part].T)))
+        return self._join(parts, x)
+
+    def displacement(self, impulse):
+        """(n, d) move of x for an integral of M grad kappa over time."""
+        return -impulse
+
+    def largest(self, x, move) -> float:
+        """Longest of the moves of this rank's particles, in scaled coordinates."""
+        still = np.zeros(x.shape[1])
+        moves = [
+            self._coordinates.velocity(np.ascontiguousarray(move[part].T), np.ascontiguousarray(x[part].T), still)
+            for part in self._slices
+        ]
+        return max((_largest(move) for move in moves), default=0.0)
 
 
 def _sum_and_maximum(incoming, outgoing, _datatype) -> None:
@@ -164,7 +215,7 @@ def transport(
     Parameters
     ----------
     flow : velocity field
-    z : (n, c) scaled coordinates of this rank's particles
+    z : (n, c) scaled coordinates of this rank's particles; their states (n, d) for a LocalFlow
     steps : at most this many accepted steps
     step_size : fixed h in flow time, or None for an automatic one
     displacement_limit : largest move in one step, in standard deviations of the ensemble
@@ -172,7 +223,8 @@ def transport(
 
     Returns
     -------
-    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse
+    z : where the particles end
+    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse; not for a LocalFlow
     history : History
 
     Raises
@@ -184,7 +236,7 @@ def transport(
     means, _ = flow.means(values, 0.0)
     gradient = flow.gradient(z, values, means)
     # the first step is limited by the velocity at the start: the only extra reduction there is
-    speed = flow.comm.allreduce(_largest(flow.displacement(gradient)), op=MPI.MAX)
+    speed = flow.comm.allreduce(flow.largest(z, flow.displacement(gradient)), op=MPI.MAX)
     h = min(0.05, displacement_limit / max(speed, 1e-300)) if automatic else step_size
     impulse, previous, previous_h = z * 0, None, 0.0
     time, record = 0.0, [(0.0, means, 0.0, 0.0)]
@@ -193,9 +245,9 @@ def transport(
     while len(record) <= steps and flow.excess(means) > len(flow.rates):
         effective = gradient if previous is None else gradient + (gradient - previous) * (h / (2 * previous_h))
         move = flow.displacement(effective) * h
-        trial = z + move
+        trial = flow.arrive(z, move)
         values = flow.values(trial)
-        new_means, moved = flow.means(values, _largest(move))
+        new_means, moved = flow.means(values, flow.largest(z, move))
         new_energy = _energy(new_means, flow.rates)
         if not np.isfinite(new_energy + moved):
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")
@@ -215,7 +267,7 @@ def transport(
         gradient = flow.gradient(z, values, means)
         if automatic:
             h = min(_LARGEST_STEP, 1.25 * h, h * displacement_limit / max(moved, 1e-300))
-    return impulse, _history(record, flow.excess(means) <= target)
+    return z, impulse, _history(record, flow.excess(means) <= target)
 
 
 def _energy(means: np.ndarray, rates: np.ndarray) -> float:

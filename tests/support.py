@@ -13,7 +13,7 @@ from kswgd_hpc.config import parse
 from kswgd_hpc.galerkin import assemble
 from kswgd_hpc.parallel import local
 from kswgd_hpc.pipeline import sample_of
-from kswgd_hpc.plan import build, collector_for, matrices_for
+from kswgd_hpc.plan import build, collector_for, matrices_for, pilot_sample
 from kswgd_hpc.storage import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,7 @@ def sums(text: str, comm: MPI.Comm = MPI.COMM_SELF):
     """Configuration, plan, and the Galerkin sums of its ensemble. Collective."""
     config = parse(text)
     plan = build(config)
-    pilot = plan.ensemble.pilot(comm, plan.matrix, lambda _units: None)
+    pilot = pilot_sample(comm, config, plan, lambda _units: None)
     collector, dictionary = collector_for(config, plan, pilot)
     blocks = local(plan.ensemble.blocks, comm)
     records = [collector.collect(block, plan.ensemble.windows(block)) for block in blocks]

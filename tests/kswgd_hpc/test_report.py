@@ -73,6 +73,8 @@ def linear_modes(rates, d: int = 2) -> dict:
         "koopman/lag_time": 0.1,
         "koopman/coordinate_mean": np.zeros(d),
         "koopman/coordinate_scale": np.ones(d),
+        "koopman/dictionary/coordinates": d,
+        "koopman/dictionary/degree": 1,
     }
 
 

@@ -45,7 +45,7 @@ def carry(found, mobility, x, steps, step_size=None, comm=MPI.COMM_SELF):
     start, stop = span(blocks)
     flow = transport.Flow(comm, found, mobility, blocks, len(x))
     z = found.coordinates(x[None, start:stop])
-    impulse, history = transport.transport(flow, z, steps, step_size)
+    _, impulse, history = transport.transport(flow, z, steps, step_size)
     flow.close()
     moved = z + flow.displacement(impulse)
     return moved[:, 0] * found.coordinates.scale[0] + found.coordinates.mean[0], history
