@@ -225,7 +225,8 @@ def _transport_spectrum(config: Config, plan: Plan, sums: Sums) -> tuple[Spectru
 
 def _kept(config: Config, spectrum: Spectrum) -> str:
     if config.koopman.modes == "auto":
-        return f"{len(spectrum.rates)} modes hold on held-out trajectories"
+        hint = "" if len(spectrum.rates) > 1 else ": raise koopman.regularization, or take fewer functions"
+        return f"{len(spectrum.rates)} of the modes hold on held-out trajectories{hint}"
     return f"{len(spectrum.rates)} modes kept, {spectrum.rejected} below the noise floor"
 
 
