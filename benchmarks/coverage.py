@@ -18,7 +18,7 @@ from kswgd_hpc.analysis import committors
 from kswgd_hpc.config import parse
 from kswgd_hpc.galerkin import assemble
 from kswgd_hpc.pipeline import sample_of
-from kswgd_hpc.plan import build, collector_for, estimator_for, matrices_for, weighed_by
+from kswgd_hpc.plan import build, collector_for, estimator_for, matrices_for, pilot_sample, weighed_by
 from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.spectrum import solve
 
@@ -102,7 +102,7 @@ def deviations(case: Case, seed: int) -> np.ndarray:
     """(k,) distances from the known values in printed standard errors."""
     config = parse(case.text.replace("SEED", str(seed)))
     plan, comm = build(config), MPI.COMM_SELF
-    pilot = plan.ensemble.pilot(comm, plan.matrix, lambda _units: None)
+    pilot = pilot_sample(comm, config, plan, lambda _units: None)
     collector, dictionary = collector_for(config, plan, pilot)
     records = [collector.collect(block, plan.ensemble.windows(block)) for block in plan.ensemble.blocks]
     sample = sample_of(comm, config, plan, collector, dictionary, records)

@@ -345,7 +345,16 @@ Cells = Annotated[int, Field(ge=2, le=2**20)]
 Period = Positive | Annotated[list[Positive | None], Field(min_length=1)]
 
 
-class GaussianDictionary(Section):
+class DictionarySection(Section):
+    """What all dictionaries have in common."""
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return True
+
+
+class GaussianDictionary(DictionarySection):
     """Gaussians around states of the ensemble."""
 
     kind: Literal["gaussian"]
@@ -354,7 +363,7 @@ class GaussianDictionary(Section):
     bandwidth: Bandwidth = "auto"
 
 
-class MaternDictionary(Section):
+class MaternDictionary(DictionarySection):
     """Matern functions around states of the ensemble."""
 
     kind: Literal["matern"]
@@ -364,7 +373,7 @@ class MaternDictionary(Section):
     smoothness: Literal["3/2", "5/2"] = "5/2"
 
 
-class RationalQuadraticDictionary(Section):
+class RationalQuadraticDictionary(DictionarySection):
     """Rational quadratic functions around states of the ensemble."""
 
     kind: Literal["rational_quadratic"]
@@ -374,7 +383,7 @@ class RationalQuadraticDictionary(Section):
     exponent: Positive = 4.0
 
 
-class WendlandDictionary(Section):
+class WendlandDictionary(DictionarySection):
     """Compactly supported functions around states of the ensemble."""
 
     kind: Literal["wendland"]
@@ -384,14 +393,14 @@ class WendlandDictionary(Section):
     smoothness: Literal[2, 4] = 2
 
 
-class PolynomialDictionary(Section):
+class PolynomialDictionary(DictionarySection):
     """Hermite polynomials by total degree."""
 
     kind: Literal["polynomial"]
     degree: Annotated[int, Field(ge=1, le=20)]
 
 
-class FourierDictionary(Section):
+class FourierDictionary(DictionarySection):
     """Cosines on the range of the data, sines and cosines on periodic coordinates."""
 
     kind: Literal["fourier"]
@@ -401,7 +410,7 @@ class FourierDictionary(Section):
     period: Period | None = None
 
 
-class RandomFourierDictionary(Section):
+class RandomFourierDictionary(DictionarySection):
     """Waves in random directions."""
 
     kind: Literal["random_fourier"]
@@ -409,7 +418,7 @@ class RandomFourierDictionary(Section):
     bandwidth: Bandwidth = "auto"
 
 
-class SplinesDictionary(Section):
+class SplinesDictionary(DictionarySection):
     """B-splines on a regular grid."""
 
     kind: Literal["splines"]
@@ -417,8 +426,13 @@ class SplinesDictionary(Section):
     degree: Annotated[int, Field(ge=1, le=5)] = 3
     period: Period | None = None
 
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return self.degree > 1
 
-class IndicatorDictionary(Section):
+
+class IndicatorDictionary(DictionarySection):
     """Indicator functions of cells: around states of the ensemble (`size`), or of a regular grid (`cells`)."""
 
     kind: Literal["indicator"]
@@ -436,8 +450,13 @@ class IndicatorDictionary(Section):
             raise ValueError(f"'{other.pop()}' belongs to {'size' if self.size is None else 'cells'}")
         return self
 
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return False
 
-class ExpressionDictionary(Section):
+
+class ExpressionDictionary(DictionarySection):
     """The user's functions of the coordinates."""
 
     kind: Literal["expressions"]
@@ -493,11 +512,6 @@ class Koopman(Section):
     def lagged(self) -> bool:
         """Whether the estimator takes pairs a lag time apart."""
         return self.estimator not in ("dirichlet", "generator")
-
-    @property
-    def weighed_by_generator(self) -> bool:
-        """Whether the weights to the invariant law come from the generator, where it is known."""
-        return self.reweight == "generator" or (self.reweight is True and self.coordinates.kind != "delay")
 
 
 class Kswgd(Section):
@@ -583,10 +597,10 @@ class Config(Section):
             raise ValueError("'kswgd' and 'validation' need a 'koopman' section")
         (_check_data if self.system.kind == "data" else _check_simulation)(self)
         if self.koopman is not None:
-            _check_coordinates(self)
             _check_reweighting(self)
-            _check_dictionary(self)
             _check_analyses(self)
+            _check_coordinates(self)
+            _check_dictionary(self)
         return self
 
 
@@ -632,10 +646,11 @@ def _check_reweighting(config: Config) -> None:
     data, lag = config.system.kind == "data", config.ensemble.lag_time
     if not config.koopman.reweight:
         return
+    by_pairs = data or config.koopman.reweight == "pairs" or not config.koopman.dictionary.twice_differentiable
     if config.koopman.reweight == "generator" and (data or config.koopman.coordinates.kind == "delay"):
         without = "data" if data else "delay coordinates"
         raise ValueError(f"koopman.reweight: generator needs a drift, which {without} do not have; use pairs")
-    if lag is None and (data or config.koopman.reweight == "pairs"):
+    if lag is None and by_pairs:
         raise ValueError("koopman.reweight: pairs needs the key ensemble.lag_time")
 
 
@@ -686,23 +701,26 @@ def _check_coordinates(config: Config) -> None:
 
 
 def _check_dictionary(config: Config) -> None:
-    koopman, spec, data = config.koopman, config.koopman.dictionary, config.system.kind == "data"
-    by_generator = koopman.weighed_by_generator and not data
-    if config.kswgd is not None:
-        stage = "kswgd"
-    elif not koopman.lagged:
-        stage = f"estimator: {koopman.estimator}"
-    elif by_generator:
-        stage = "koopman.reweight: generator"
-    else:
+    """That the dictionary has the derivatives that are asked of it."""
+    koopman, spec = config.koopman, config.koopman.dictionary
+    if spec.kind not in ("indicator", "splines"):
         return
-    if spec.kind == "indicator":
-        raise ValueError(
-            f"koopman.dictionary: indicator functions have no gradients, which {stage} needs; use kind: splines"
-        )
-    curved = koopman.estimator == "generator" or by_generator or (config.kswgd is not None and not data)
-    if spec.kind == "splines" and spec.degree == 1 and curved:
-        raise ValueError(f"koopman.dictionary.degree: 1 has no second derivatives, which {stage} needs; use 2 or more")
+    transport = config.kswgd is not None
+    needs = {  # stage -> whether it takes second derivatives
+        "kswgd": transport and config.system.kind != "data",
+        f"estimator: {koopman.estimator}": koopman.estimator == "generator",
+        "reweight: generator": koopman.reweight == "generator",
+    }
+    gradients = {"kswgd": transport, f"estimator: {koopman.estimator}": not koopman.lagged}
+    for stage, curved in needs.items():
+        if spec.kind == "indicator" and (curved or gradients.get(stage, False)):
+            raise ValueError(
+                f"koopman.dictionary: indicator functions have no gradients, which {stage} needs; use kind: splines"
+            )
+        if curved and not spec.twice_differentiable:
+            raise ValueError(
+                f"koopman.dictionary.degree: 1 has no second derivatives, which {stage} needs; use 2 or more"
+            )
 
 
 def _whole_steps(path: str, value: float | None, step: float, unit: str = "the time step") -> None:

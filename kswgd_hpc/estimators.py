@@ -209,11 +209,13 @@ class Generator(_Rates):
         return -sums.mean @ right - sums.vectors["flux"] @ right / values
 
     def influence(self, sums: Sums, values: np.ndarray, right: np.ndarray, left: np.ndarray) -> Callable:
-        offsets, dual, dictionary = self.offsets(sums, values, right), sums.mean @ left, sums.sample.dictionary
+        both, k, dictionary = np.concatenate([left, right], axis=1), len(values), sums.sample.dictionary
+        offsets = np.concatenate([-sums.mean @ left, self.offsets(sums, values, right)])
 
         def of(pairs: Pairs) -> np.ndarray:
+            x, _ = pairs.ends(both, offsets)
             rates = dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x) @ right
-            return (pairs.x @ left - dual).conj() * (-rates - values * (offsets + pairs.x @ right))
+            return x[:, :k].conj() * (-rates - values * x[:, k:])
 
         return of
 

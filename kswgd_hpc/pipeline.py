@@ -99,8 +99,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     _compile_once_a_node(comm, plan)
     mine = local(plan.ensemble.blocks, comm)
     particles = config.kswgd.particles if config.kswgd is not None else _JUDGED
-    weighed = config.koopman is not None and weighed_by(config) is not None
-    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, _restart_count(config, plan), weighed)
+    restarts, weighed = _restart_count(config, plan), weighed_by(config) is not None
+    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, restarts, weighed)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
         pilot = pilot_sample(comm, config, plan, tick)
     collector = dictionary = None
@@ -232,7 +232,8 @@ def _transport_spectrum(config: Config, plan: Plan, sums: Sums) -> tuple[Spectru
 
 def _kept(config: Config, spectrum: Spectrum) -> str:
     if config.koopman.modes == "auto":
-        return f"{len(spectrum.rates)} modes hold on held-out trajectories"
+        hint = "" if len(spectrum.rates) > 1 else ": raise koopman.regularization, or take fewer functions"
+        return f"{len(spectrum.rates)} of the modes hold on held-out trajectories{hint}"
     return f"{len(spectrum.rates)} modes kept, {spectrum.rejected} below the noise floor"
 
 

@@ -29,6 +29,7 @@ from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
 _MOST_MODES = 64  # of which `auto` keeps those that hold
+_JUDGED_MODES = 10  # by which a bandwidth is judged where their number is open
 # dictionaries of unbounded functions, which need coordinates of one size
 _WHITENED = ("polynomial", "expressions")
 
@@ -380,9 +381,8 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
         {} if lagged else killing,
         plan.label,
     )
-    spec, modes = config.koopman.dictionary, config.koopman.modes
-    modes = _MOST_MODES if modes == "auto" else modes
-    return collector, fit(spec, coordinates, pilot, modes, config.koopman.estimator == "reversible", config.seed)
+    modes, symmetric = most_modes(config, _JUDGED_MODES), config.koopman.estimator == "reversible"
+    return collector, fit(config.koopman.dictionary, coordinates, pilot, modes, symmetric, config.seed)
 
 
 def estimator_for(config: Config) -> Estimator:
@@ -398,9 +398,11 @@ def most_modes(config: Config, size: int) -> int:
 
 def weighed_by(config: Config) -> Source | None:
     """What makes the weights to the invariant law: the generator where it is known, unless told otherwise."""
-    if not config.koopman.reweight:
-        return None
-    return "generator" if config.koopman.weighed_by_generator and config.system.kind != "data" else "pairs"
+    koopman = config.koopman
+    if koopman is None or koopman.reweight is not True:
+        return koopman.reweight or None if koopman is not None else None
+    known = config.system.kind != "data" and koopman.coordinates.kind != "delay"
+    return "generator" if known and koopman.dictionary.twice_differentiable else "pairs"
 
 
 def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:

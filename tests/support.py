@@ -38,9 +38,6 @@ koopman:
   coordinates: {kind: modes, count: 3}
   dictionary: {kind: gaussian, size: 60}
   modes: 8
-  vamp: true
-  certify: true
-  sets: {A: mean(u) < -0.5, B: mean(u) > 0.5}
 kswgd:
   particles: 1000
   initial: {kind: constant, value: 1.0}
@@ -51,6 +48,12 @@ validation:
        initial: {kind: constant, value: 1.0}, times: [0.5, 2], trajectories: 200}
 output: {directory: out}
 """
+
+
+# the same with everything that is computed on request
+EVERYTHING = SMALL.replace(
+    "  modes: 8\n", "  modes: 8\n  vamp: true\n  certify: true\n  sets: {A: mean(u) < -0.5, B: mean(u) > 0.5}\n"
+)
 
 
 def mpi_environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import SMALL, run_command
+from support import EVERYTHING, run_command
 
 from kswgd_hpc import report
 from kswgd_hpc.report import particles, view
@@ -114,7 +114,7 @@ def figures(page: str) -> list[str]:
 def run(tmp_path_factory):
     """Directory of a complete small run by the public command."""
     directory = tmp_path_factory.mktemp("report")
-    process = run_command(SMALL, directory)
+    process = run_command(EVERYTHING, directory)
     assert process.returncode == 0, process.stderr
     return directory / "out"
 
