@@ -12,11 +12,12 @@ import scipy.sparse
 from scipy.spatial import cKDTree
 
 from kswgd_hpc.backend import array_module
-from kswgd_hpc.dictionary.centres import join_to_first_half, square_distances
+from kswgd_hpc.dictionary.centres import join_to_first_half
 from kswgd_hpc.dictionary.contractions import times, trace
 from kswgd_hpc.dictionary.sparse import SparseDictionary, joined
 
 _TINY = 1e-150
+_FEW = 512  # centres, of which all distances are computed sooner than a tree is asked
 
 
 class WendlandDictionary(SparseDictionary):
@@ -92,7 +93,7 @@ class WendlandDictionary(SparseDictionary):
 
         Of a point beyond all supports the nearest centre is given at distance one.
         """
-        if array_module(z) is not np:
+        if array_module(z) is not np or self.size <= _FEW:
             return self._neighbours_of_all(z)
         most = max(1, int(self._tree.query_ball_point(z, self.bandwidth, return_length=True).max(initial=1)))
         distance, indices = self._tree.query(z, k=np.arange(1, most + 1), distance_upper_bound=self.bandwidth)
@@ -102,9 +103,10 @@ class WendlandDictionary(SparseDictionary):
         return indices.astype(np.int64), np.minimum(distance / self.bandwidth, 1.0)
 
     def _neighbours_of_all(self, z):
-        """The same by distances to all centres, for devices without a tree."""
+        """The same by distances to all centres: for few of them, and for devices without a tree."""
         xp = array_module(z)
-        distance = xp.sqrt(square_distances(z, self.centres)) / self.bandwidth
+        squares = sum((z[:, axis, None] - self.centres[:, axis]) ** 2 for axis in range(z.shape[1]))
+        distance = xp.sqrt(squares) / self.bandwidth
         most = max(1, int((distance < 1).sum(axis=1).max()))
         indices = xp.argsort(distance, axis=1)[:, :most]
         near = xp.take_along_axis(distance, indices, axis=1)

@@ -22,6 +22,7 @@ from kswgd_hpc.dictionary import (
     WendlandDictionary,
     on_device,
     restore,
+    wendland,
 )
 from kswgd_hpc.dictionary.bandwidth import PairScore, StateScore, cross_validated
 from kswgd_hpc.dictionary.centres import farthest_points, kmeans, nearest_neighbour
@@ -168,6 +169,17 @@ def test_sparse_rows_hold_each_function_once_and_depend_on_their_point_alone(nam
         again, gradients = dictionary.sparse_gradients(z)
         np.testing.assert_array_equal(again, indices)
         assert not gradients[indices < 0].any()
+
+
+def test_neighbours_are_the_same_by_a_tree_and_by_all_distances(monkeypatch):
+    dictionary, z = SMOOTH["wendland 4"], np.concatenate([Z, 1e3 * Z])
+    values, gradient = dictionary.values(z), dictionary.gradient(z, np.arange(40.0))
+    monkeypatch.setattr(wendland, "_FEW", 0)
+    np.testing.assert_allclose(dictionary.values(z), values, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(dictionary.gradient(z, np.arange(40.0)), gradient, rtol=1e-10, atol=1e-12)
+    indices, rows = dictionary.sparse_values(z[:3])
+    np.testing.assert_array_equal(dictionary.sparse_values(z)[1][:3, : rows.shape[1]], rows)
+    assert indices.shape[1] <= dictionary.sparse_values(z)[0].shape[1]
 
 
 @pytest.mark.parametrize("name", CELLS)
