@@ -305,32 +305,213 @@ class ModeCoordinates(Section):
     count: Count
 
 
-class GaussianDictionary(Section):
+class PodCoordinates(Section):
+    """The dictionary sees the directions in which the ensemble varies most."""
+
+    kind: Literal["pod"]
+    count: Count
+
+
+class ExpressionCoordinates(Section):
+    """The dictionary sees functions of the state, or of other coordinates."""
+
+    kind: Literal["expressions"]
+    functions: Annotated[list[Formula], Field(min_length=1, max_length=64)]
+    of: Annotated[IdentityCoordinates | ModeCoordinates | PodCoordinates, Field(discriminator="kind")] = (
+        IdentityCoordinates(kind="identity")
+    )
+
+
+class DelayCoordinates(Section):
+    """The dictionary sees coordinates at `count` times, `spacing` apart."""
+
+    kind: Literal["delay"]
+    count: Annotated[int, Field(ge=2, le=1000)]
+    spacing: Positive
+    of: Annotated[
+        IdentityCoordinates | ModeCoordinates | PodCoordinates | ExpressionCoordinates, Field(discriminator="kind")
+    ] = IdentityCoordinates(kind="identity")
+
+
+AnyCoordinates = Annotated[
+    IdentityCoordinates | ModeCoordinates | PodCoordinates | ExpressionCoordinates | DelayCoordinates,
+    Field(discriminator="kind"),
+]
+
+Size = Annotated[int, Field(ge=2, le=100_000)]
+Bandwidth = Literal["auto", "cross_validated"] | Positive
+Centres = Literal["farthest", "kmeans"]
+Cells = Annotated[int, Field(ge=2, le=2**20)]
+Period = Positive | Annotated[list[Positive | None], Field(min_length=1)]
+
+
+class DictionarySection(Section):
+    """What all dictionaries have in common."""
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return True
+
+
+class GaussianDictionary(DictionarySection):
     """Gaussians around states of the ensemble."""
 
     kind: Literal["gaussian"]
-    size: Annotated[int, Field(ge=2, le=100_000)]
-    bandwidth: Literal["auto"] | Positive = "auto"
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
 
 
-class PolynomialDictionary(Section):
+class MaternDictionary(DictionarySection):
+    """Matern functions around states of the ensemble."""
+
+    kind: Literal["matern"]
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
+    smoothness: Literal["3/2", "5/2"] = "5/2"
+
+
+class RationalQuadraticDictionary(DictionarySection):
+    """Rational quadratic functions around states of the ensemble."""
+
+    kind: Literal["rational_quadratic"]
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
+    exponent: Positive = 4.0
+
+
+class WendlandDictionary(DictionarySection):
+    """Compactly supported functions around states of the ensemble."""
+
+    kind: Literal["wendland"]
+    size: Size
+    centres: Centres = "farthest"
+    bandwidth: Bandwidth = "auto"
+    smoothness: Literal[2, 4] = 2
+
+
+class PolynomialDictionary(DictionarySection):
     """Hermite polynomials by total degree."""
 
     kind: Literal["polynomial"]
     degree: Annotated[int, Field(ge=1, le=20)]
 
 
+class FourierDictionary(DictionarySection):
+    """Cosines on the range of the data, sines and cosines on periodic coordinates."""
+
+    kind: Literal["fourier"]
+    degree: Annotated[int, Field(ge=1, le=10_000)]
+    truncation: Literal["total", "tensor"] = "total"
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.05
+    period: Period | None = None
+
+
+class RandomFourierDictionary(DictionarySection):
+    """Waves in random directions."""
+
+    kind: Literal["random_fourier"]
+    size: Size
+    bandwidth: Bandwidth = "auto"
+
+
+class SplinesDictionary(DictionarySection):
+    """B-splines on a regular grid."""
+
+    kind: Literal["splines"]
+    cells: Cells | Annotated[list[Cells], Field(min_length=1)]
+    degree: Annotated[int, Field(ge=1, le=5)] = 3
+    period: Period | None = None
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return self.degree > 1
+
+
+class IndicatorDictionary(DictionarySection):
+    """Indicator functions of cells: around states of the ensemble (`size`), or of a regular grid (`cells`)."""
+
+    kind: Literal["indicator"]
+    size: Size | None = None
+    centres: Centres = "kmeans"
+    cells: Cells | Annotated[list[Cells], Field(min_length=1)] | None = None
+    period: Period | None = None
+
+    @model_validator(mode="after")
+    def _one_partition(self):
+        if (self.size is None) == (self.cells is None):
+            raise ValueError("give either 'size', cells around centres, or 'cells', boxes of a grid")
+        other = {"centres"} if self.size is None else {"period"}
+        if other & self.model_fields_set:
+            raise ValueError(f"'{other.pop()}' belongs to {'size' if self.size is None else 'cells'}")
+        return self
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the functions have second derivatives."""
+        return False
+
+
+class ExpressionDictionary(DictionarySection):
+    """The user's functions of the coordinates."""
+
+    kind: Literal["expressions"]
+    functions: Annotated[list[Formula], Field(min_length=1, max_length=1000)]
+
+
+AnyDictionary = Annotated[
+    GaussianDictionary
+    | MaternDictionary
+    | RationalQuadraticDictionary
+    | WendlandDictionary
+    | PolynomialDictionary
+    | FourierDictionary
+    | RandomFourierDictionary
+    | SplinesDictionary
+    | IndicatorDictionary
+    | ExpressionDictionary,
+    Field(discriminator="kind"),
+]
+
+
+class Sets(Section):
+    """Two sets of states, between which committors and transition rates are computed."""
+
+    A: Text
+    B: Text
+
+
 class Koopman(Section):
     """The Galerkin problem and its solution."""
 
-    estimator: Literal["reversible", "dirichlet", "edmd"] = "reversible"
-    coordinates: Annotated[IdentityCoordinates | ModeCoordinates, Field(discriminator="kind")] = IdentityCoordinates(
-        kind="identity"
-    )
-    dictionary: Annotated[GaussianDictionary | PolynomialDictionary, Field(discriminator="kind")]
-    modes: Annotated[int, Field(ge=2, le=10_000)] = 10
+    estimator: Literal["reversible", "dirichlet", "edmd", "generator", "reduced_rank"] = "reversible"
+    rank: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    coordinates: AnyCoordinates = IdentityCoordinates(kind="identity")
+    dictionary: AnyDictionary
+    modes: Literal["auto"] | Annotated[int, Field(ge=2, le=10_000)] = 10
     regularization: Annotated[float, Field(gt=0, lt=0.1)] = 1e-9
+    reweight: bool | Literal["pairs", "generator"] = False
+    vamp: bool = False
+    time_step_error: bool = True
+    certify: bool = False
+    lag_times: Literal["auto"] | Annotated[list[Positive], Field(min_length=1)] = "auto"
+    sets: Sets | None = None
     petsc_options: dict[str, str | int | float | bool | None] = {}
+
+    @model_validator(mode="after")
+    def _keys_of_one_estimator(self):
+        if self.rank is not None and self.estimator != "reduced_rank":
+            raise ValueError(f"'rank' belongs to estimator: reduced_rank, not {self.estimator}")
+        return self
+
+    @property
+    def lagged(self) -> bool:
+        """Whether the estimator takes pairs a lag time apart."""
+        return self.estimator not in ("dirichlet", "generator")
 
 
 class Kswgd(Section):
@@ -415,15 +596,18 @@ class Config(Section):
         if self.koopman is None and (self.kswgd is not None or self.validation.feynman_kac):
             raise ValueError("'kswgd' and 'validation' need a 'koopman' section")
         (_check_data if self.system.kind == "data" else _check_simulation)(self)
-        if self.koopman and self.koopman.coordinates.kind == "modes" and self.system.kind != "spde":
-            raise ValueError("koopman.coordinates: modes are Laplacian modes, which only an spde has; use identity")
+        if self.koopman is not None:
+            _check_reweighting(self)
+            _check_analyses(self)
+            _check_coordinates(self)
+            _check_dictionary(self)
         return self
 
 
 def _check_simulation(config: Config) -> None:
     ensemble = config.ensemble
     needed = ["trajectories", "initial", "time_step", "duration"]
-    if config.koopman is not None and config.koopman.estimator != "dirichlet":
+    if config.koopman is not None and config.koopman.lagged:
         needed.append("lag_time")
     for key in needed:
         if getattr(ensemble, key) is None:
@@ -439,8 +623,41 @@ def _check_simulation(config: Config) -> None:
             _whole_steps(f"validation.feynman_kac.{row.name}.times", time, ensemble.time_step)
 
 
+def _check_analyses(config: Config) -> None:
+    """Singular values need pairs, timescales and transitions consecutive ones."""
+    koopman, ensemble = config.koopman, config.ensemble
+    if koopman.vamp and ensemble.lag_time is None:
+        raise ValueError("koopman.vamp needs the key ensemble.lag_time")
+    key = "sets" if koopman.sets is not None else "lag_times"
+    if koopman.sets is None and koopman.lag_times == "auto":
+        return
+    if koopman.sets is not None and koopman.coordinates.kind == "delay":
+        raise ValueError("koopman.sets are sets of states, and koopman.coordinates: delay sees several at once")
+    if ensemble.lag_time is None:
+        raise ValueError(f"koopman.{key} needs the key ensemble.lag_time")
+    stride = ensemble.lag_time if ensemble.stride is None else ensemble.stride
+    if abs(ensemble.lag_time / stride - round(ensemble.lag_time / stride)) > 1e-6:
+        raise ValueError(f"koopman.{key}: ensemble.lag_time has to be a multiple of ensemble.stride")
+    for time in koopman.lag_times if koopman.lag_times != "auto" else []:
+        _whole_steps("koopman.lag_times", time, stride, "ensemble.stride")
+
+
+def _check_reweighting(config: Config) -> None:
+    data, lag = config.system.kind == "data", config.ensemble.lag_time
+    if not config.koopman.reweight:
+        return
+    by_pairs = data or config.koopman.reweight == "pairs" or not config.koopman.dictionary.twice_differentiable
+    if config.koopman.reweight == "generator" and (data or config.koopman.coordinates.kind == "delay"):
+        without = "data" if data else "delay coordinates"
+        raise ValueError(f"koopman.reweight: generator needs a drift, which {without} do not have; use pairs")
+    if lag is None and by_pairs:
+        raise ValueError("koopman.reweight: pairs needs the key ensemble.lag_time")
+
+
 def _check_data(config: Config) -> None:
     system, ensemble, koopman = config.system, config.ensemble, config.koopman
+    if koopman is not None and koopman.certify:
+        raise ValueError("koopman.certify restarts the dynamics, which data do not have")
     given = ensemble.model_fields_set - {"lag_time", "stride"}
     if given:
         raise ValueError(f"ensemble.{sorted(given)[0]} has no meaning for recorded data")
@@ -450,7 +667,9 @@ def _check_data(config: Config) -> None:
         raise ValueError("kswgd.relaxation needs a system that can be simulated, and data cannot")
     if koopman is None:
         return
-    if koopman.estimator != "dirichlet":
+    if koopman.estimator == "generator":
+        raise ValueError("estimator: generator needs the drift of a system, which data do not have; use edmd")
+    if koopman.lagged:
         if system.sampling_interval is None or ensemble.lag_time is None:
             raise ValueError(
                 f"estimator: {koopman.estimator} needs pairs: give system.sampling_interval and ensemble.lag_time, "
@@ -462,12 +681,54 @@ def _check_data(config: Config) -> None:
             raise ValueError("transport from recorded trajectories needs system.mobility, or estimator: dirichlet")
 
 
-def _whole_steps(path: str, value: float | None, step: float) -> None:
+def _check_coordinates(config: Config) -> None:
+    spec = config.koopman.coordinates
+    seen = [spec]
+    while hasattr(seen[-1], "of"):
+        seen.append(seen[-1].of)
+    if any(part.kind == "modes" for part in seen) and config.system.kind != "spde":
+        raise ValueError("koopman.coordinates: modes are Laplacian modes, which only an spde has; use identity or pod")
+    if spec.kind != "delay":
+        return
+    if config.koopman.estimator in ("reversible", "dirichlet", "generator"):
+        raise ValueError(
+            f"koopman.coordinates: a delay embedding is not reversible and has no generator, so estimator: "
+            f"{config.koopman.estimator} cannot be used; use estimator: edmd"
+        )
+    if config.kswgd is not None or config.validation.feynman_kac:
+        stage = "kswgd" if config.kswgd is not None else "validation.feynman_kac"
+        raise ValueError(f"{stage}: starts from states without a past, which koopman.coordinates: delay needs")
+
+
+def _check_dictionary(config: Config) -> None:
+    """That the dictionary has the derivatives that are asked of it."""
+    koopman, spec = config.koopman, config.koopman.dictionary
+    if spec.kind not in ("indicator", "splines"):
+        return
+    transport = config.kswgd is not None
+    needs = {  # stage -> whether it takes second derivatives
+        "kswgd": transport and config.system.kind != "data",
+        f"estimator: {koopman.estimator}": koopman.estimator == "generator",
+        "reweight: generator": koopman.reweight == "generator",
+    }
+    gradients = {"kswgd": transport, f"estimator: {koopman.estimator}": not koopman.lagged}
+    for stage, curved in needs.items():
+        if spec.kind == "indicator" and (curved or gradients.get(stage, False)):
+            raise ValueError(
+                f"koopman.dictionary: indicator functions have no gradients, which {stage} needs; use kind: splines"
+            )
+        if curved and not spec.twice_differentiable:
+            raise ValueError(
+                f"koopman.dictionary.degree: 1 has no second derivatives, which {stage} needs; use 2 or more"
+            )
+
+
+def _whole_steps(path: str, value: float | None, step: float, unit: str = "the time step") -> None:
     if value is None:
         return
     steps = value / step
     if abs(steps - round(steps)) > 1e-6 * max(1.0, steps) or (value > 0 and round(steps) < 1):
-        raise ValueError(f"{path} = {value:g} is not a multiple of the time step {step:g}")
+        raise ValueError(f"{path} = {value:g} is not a multiple of {unit} {step:g}")
 
 
 def load(path: str | Path) -> tuple[Config, str]:
@@ -552,7 +813,7 @@ def _explain(error: ValidationError) -> str:
         value = first["ctx"].get("tag", first["input"])
         choices = [choice.strip(" '") for choice in str(expected).replace(" or ", ",").split(",")]
         near = difflib.get_close_matches(str(value), choices, n=1)
-        others = " or a number" if choices == ["auto"] else ""
+        others = " or a number" if choices[0] == "auto" else ""
         hint = (
             f"; did you mean '{near[0]}'?"
             if near

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
+from scipy.linalg.blas import dsymv
 from slepc4py import SLEPc
 
 from kswgd_hpc.errors import SpectrumError
@@ -41,6 +43,24 @@ class Eigenpairs(NamedTuple):
     left: np.ndarray | None
     residuals: np.ndarray
 
+    def taken(self, order: np.ndarray) -> Eigenpairs:
+        """Some of the pairs, in an order."""
+        left = None if self.left is None else self.left[:, order]
+        return Eigenpairs(self.values[order], self.vectors[:, order], left, self.residuals[order])
+
+
+class Operator(Protocol):
+    """A linear operator on vectors that every rank of `comm` holds whole."""
+
+    comm: MPI.Comm
+    size: int
+
+    def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """The operator, or its transpose, times right, (size,) or (size, k). Collective."""
+
+    def inverse(self, right: np.ndarray) -> np.ndarray:
+        """Its inverse, where it is positive definite, times right, (size,) or (size, k). Collective."""
+
 
 def versions() -> dict[str, str]:
     """Versions of the libraries behind this module."""
@@ -58,30 +78,90 @@ def check_real() -> None:
         )
 
 
+def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
+    """Distributed dense matrix from the rows that each rank owns. Collective; the caller destroys it."""
+    matrix = PETSc.Mat().createDense(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)), comm=comm)
+    matrix.setUp()
+    matrix.getDenseArray()[...] = rows
+    matrix.assemble()
+    return matrix
+
+
+def shell_matrix(operator: Operator, inverted: bool = False) -> PETSc.Mat:
+    """An operator as a PETSc matrix. Collective on its ranks; the caller destroys it."""
+    rows = (PETSc.DECIDE, operator.size)
+    matrix = PETSc.Mat().createPython((rows, rows), _Shell(operator, inverted), comm=operator.comm)
+    matrix.setUp()
+    return matrix
+
+
+class _Symmetric:
+    """A symmetric matrix as an operator that reads one triangle: PETSc reads both."""
+
+    def __init__(self, matrix: np.ndarray):
+        self.comm, self.size, self._matrix = MPI.COMM_SELF, len(matrix), np.asfortranarray(matrix)
+
+    def __call__(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        return dsymv(1.0, self._matrix, right)
+
+
+class _Shell:
+    """What PETSc calls of an operator."""
+
+    def __init__(self, operator: Operator, inverted: bool):
+        self._operator, self._inverted = operator, inverted
+
+    def mult(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = A x."""
+        whole = _whole(x)
+        self._store(self._operator.inverse(whole) if self._inverted else self._operator(whole), y)
+
+    def multTranspose(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = A^T x."""
+        self._store(self._operator(_whole(x), transposed=True), y)
+
+    @staticmethod
+    def _store(values: np.ndarray, y: PETSc.Vec) -> None:
+        first, last = y.getOwnershipRange()
+        y.setArray(values[first:last])
+
+
 def eigenpairs(
-    matrix: PETSc.Mat,
+    problem: np.ndarray | Operator,
     count: int,
     part: Part,
     symmetric: bool = True,
     options: Mapping[str, object] | None = None,
 ) -> Eigenpairs:
-    """Leading eigenpairs by Krylov-Schur; `smallest` inverts about zero. Collective on the matrix.
+    """Leading eigenpairs of a matrix that this process holds, or of an operator. Collective on the operator's ranks.
 
     Parameters
     ----------
-    matrix : square; symmetric where said so
+    problem : (n, n) array, or operator; symmetric where said so
     count : pairs wanted
-    part : largest (real), largest_magnitude, or smallest of a positive definite matrix
+    part : largest (real), largest_magnitude, or smallest of something positive definite
     options : PETSc options such as eps_tol, set before the solver reads the options database
 
     Returns
     -------
-    Eigenpairs, vectors whole on every rank of the matrix; a complex pair takes two columns
+    Eigenpairs, the same on every rank of the problem; a complex pair takes two columns
 
     Raises
     ------
     SpectrumError : the solver's divergence reason and a remedy
     """
+    if isinstance(problem, np.ndarray) and not (symmetric and part == "largest"):
+        matrix = dense_matrix(MPI.COMM_SELF, problem, len(problem))
+        return _krylov_schur(matrix, count, part, symmetric, options)
+    # the inverse of an operator is applied as a whole: its largest eigenvalues are wanted
+    inverted = part == "smallest"
+    matrix = shell_matrix(_Symmetric(problem) if isinstance(problem, np.ndarray) else problem, inverted)
+    pairs = _krylov_schur(matrix, count, "largest" if inverted else part, symmetric, options)
+    return pairs._replace(values=1 / pairs.values, residuals=pairs.residuals / pairs.values**2) if inverted else pairs
+
+
+def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, options) -> Eigenpairs:
+    """SLEPc's solution; destroys the matrix."""
     eps = SLEPc.EPS().create(matrix.getComm())
     start = matrix.createVecRight()
     first, last = start.getOwnershipRange()
@@ -92,7 +172,8 @@ def eigenpairs(
         eps.setProblemType(kinds.HEP if symmetric else kinds.NHEP)
         eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
         eps.setDimensions(count, PETSc.DECIDE, PETSc.DECIDE)
-        eps.setTolerances(1e-12, 1000)
+        # errors of the eigenvalues of a symmetric problem are the square of this
+        eps.setTolerances(1e-10 if symmetric else 1e-12, 1000)
         eps.setTwoSided(not symmetric)
         eps.setInitialSpace(start)
         _select(eps, part)
@@ -105,6 +186,7 @@ def eigenpairs(
     finally:
         start.destroy()
         eps.destroy()
+        matrix.destroy()
 
 
 def _select(eps: SLEPc.EPS, part: Part) -> None:
@@ -145,7 +227,7 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> 
             values.append(complex(value))
             if not symmetric:
                 eps.getLeftEigenvector(i, real, imaginary)
-                left.append(_whole(real) + 1j * _whole(imaginary))
+                left.append(_partner(columns[-1], _whole(real) + 1j * _whole(imaginary)))
         residuals = [eps.computeError(i, SLEPc.EPS.ErrorType.ABSOLUTE) for i in range(total)]
     finally:
         real.destroy()
@@ -154,6 +236,14 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> 
     if symmetric:
         return Eigenpairs(values.real, np.ascontiguousarray(vectors.real), None, np.array(residuals))
     return Eigenpairs(values, vectors, np.array(left).T, np.array(residuals))
+
+
+def _partner(right: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Left vector of the same eigenvalue, of one that may belong to its conjugate and be orthogonal to the right one.
+
+    SLEPc puts the values of a pair in order after an inversion, and the right vectors with them, but not the left ones.
+    """
+    return left if abs(left.conj() @ right) >= abs(left @ right) else left.conj()
 
 
 def _whole(vector: PETSc.Vec) -> np.ndarray:

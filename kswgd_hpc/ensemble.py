@@ -15,15 +15,16 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import streams
-from kswgd_hpc.coordinates import project
+from kswgd_hpc.coordinates import CoordinateMap, project
 from kswgd_hpc.parallel import Block, cut, gather_blocks, local, tiles
 from spde.stepping import Noise, PathIntegral
 
 _MIN_GROUPS = 16
-_MAX_BLOCKS = 256
+_MAX_BLOCKS = 4096
+_BLOCK_PAIRS = 2048
 _BATCH = 64
 _WINDOW_ROWS = 512
-_PILOT_ROWS = 20_000
+PILOT_ROWS = 20_000
 _STATES = 400
 
 
@@ -48,6 +49,11 @@ class Pairing:
     def starts(self) -> int:
         """Number of pairs of one trajectory."""
         return max(0, (self.records - 1 - self.lag) // self.stride + 1)
+
+    @property
+    def consecutive(self) -> bool:
+        """Whether pairs start at every record, so that all records belong to one."""
+        return self.stride == 1 and self.lag > 0
 
 
 @dataclass
@@ -80,9 +86,11 @@ def pairing(time_step: float, lag_time: float | None, stride: float | None, dura
     return Pairing(base * time_step, lag // base, skip // base, round(duration / time_step) // base + 1)
 
 
-def block_count(trajectories: int) -> int:
-    """Number of blocks: about 64 trajectories each, at least 16 (for error bars), at most 256."""
-    return min(trajectories, max(_MIN_GROUPS, min(trajectories // _BATCH, _MAX_BLOCKS)))
+def block_count(trajectories: int, starts: int = _BLOCK_PAIRS) -> int:
+    """Number of blocks: at least 16, for error bars, at most 4096, and as many in between as leave a block 64
+    trajectories and, with `starts` pairs in each, the 2048 pairs that are worth a rounding of their sums."""
+    wanted = min(trajectories // _BATCH, trajectories * starts // _BLOCK_PAIRS, _MAX_BLOCKS)
+    return min(trajectories, max(_MIN_GROUPS, wanted))
 
 
 class SimulatedEnsemble:
@@ -101,10 +109,11 @@ class SimulatedEnsemble:
         self.system = system
         self.dimension = system.dimension
         self.trajectories = spec.trajectories
-        self.blocks = cut(spec.trajectories, block_count(spec.trajectories))
-        self.segments = -(-_MIN_GROUPS // len(self.blocks))
         self.pairing = pairing(spec.time_step, spec.lag_time, spec.stride, spec.duration)
+        self.blocks = cut(spec.trajectories, block_count(spec.trajectories, self.pairing.starts))
+        self.segments = -(-_MIN_GROUPS // len(self.blocks))
         self.stepper = system.stepper(spec.time_step, spec.scheme)
+        self._lanes = getattr(system, "lanes", _BATCH)
         self._sampler = sampler
         self._seed = seed
         self._killing = dict(killing or {})
@@ -117,7 +126,7 @@ class SimulatedEnsemble:
 
     def _batches(self, block: Block) -> list[Block]:
         """Cache-sized parts of a block, cut the same way on any number of ranks."""
-        parts = tiles(block.size, _BATCH)
+        parts = tiles(block.size, self._lanes)
         return [Block(i, block.start + part.start, block.start + part.stop) for i, part in enumerate(parts)]
 
     def _advance(self, block: Block, states: np.ndarray, step: int, steps: int) -> np.ndarray:
@@ -130,17 +139,17 @@ class SimulatedEnsemble:
             ]
         )
 
-    def pilot(self, comm: MPI.Comm, matrix: np.ndarray | None, tick: Callable) -> np.ndarray:
+    def pilot(self, comm: MPI.Comm, observed: CoordinateMap | None, tick: Callable) -> np.ndarray:
         """Raw coordinates (n, c) of at most some 20,000 states, the same on every rank. Collective.
 
         Taken over the second half of the burn-in; without one, over the first fifty lags of the trajectories.
         Runs the burn-in, whose end `windows` starts from.
         """
-        parts, width = [], self.dimension if matrix is None else len(matrix)
-        per_trajectory = max(1, _PILOT_ROWS // self.trajectories)
+        parts, width = [], self.dimension if observed is None else len(observed)
+        per_trajectory = max(1, PILOT_ROWS // self.trajectories)
         for block in local(self.blocks, comm):
-            thin = max(1, -(-self.trajectories // _PILOT_ROWS))
-            rows = [project(matrix, states)[::thin] for states in self._pilot_states(block, per_trajectory)]
+            thin = max(1, -(-self.trajectories // PILOT_ROWS))
+            rows = [project(observed, states[:, ::thin]) for states in self._pilot_states(block, per_trajectory)]
             parts.extend(rows)
             tick(1)
         return gather_blocks(comm, parts, width)
@@ -223,7 +232,7 @@ class RecordedEnsemble:
         self.trajectories, times, self.dimension = shape
         self.pairing = pairs
         self._read = read
-        slices = block_count(self.trajectories)
+        slices = block_count(self.trajectories, pairs.starts)
         pieces = 1 if slices >= _MIN_GROUPS else min(-(-_MIN_GROUPS // slices), max(1, pairs.starts))
         self._parts = []
         for part in cut(self.trajectories, slices):
@@ -233,16 +242,16 @@ class RecordedEnsemble:
                 self._parts.append((part.start, part.stop, first, last))
         self.blocks = cut(len(self._parts), len(self._parts))
 
-    def pilot(self, comm: MPI.Comm, matrix: np.ndarray | None, tick: Callable) -> np.ndarray:
+    def pilot(self, comm: MPI.Comm, observed: CoordinateMap | None, tick: Callable) -> np.ndarray:
         """Raw coordinates (n, c) of at most some 20,000 states, evenly taken. Collective."""
-        parts = []
-        quota = max(1, _PILOT_ROWS // len(self.blocks))
+        parts, width = [], self.dimension if observed is None else len(observed)
+        quota = max(1, PILOT_ROWS // len(self.blocks))
         for block in local(self.blocks, comm):
             a, b, first, last = self._parts[block.index]
             rows = self._read((a, b), (first, last)).reshape(-1, self.dimension)
-            parts.append(project(matrix, rows[:: max(1, -(-len(rows) // quota))].T))
+            parts.append(project(observed, rows[:: max(1, -(-len(rows) // quota))].T))
             tick(1)
-        return gather_blocks(comm, parts, self.dimension)
+        return gather_blocks(comm, parts, width)
 
     def windows(self, block: Block) -> Iterator[Window]:
         """The records of one block in order; consecutive windows overlap by the lag."""

@@ -1,241 +1,399 @@
-"""From batches of records to the Galerkin matrices: method.md section 2.
+"""From records to the Galerkin matrices: method.md section 2.
 
-Each group (a block of trajectories, or a stretch of time of a block when there are few) keeps its own sums, which
-is what error bars are made of; the total over groups is a sum that does not depend on the rank count, scattered
-straight into the row ownership of distributed PETSc matrices.
+One pass over the records of a rank forms one set of sums, whatever the number of blocks: the part of each block is
+rounded to fixed point and added as integers, so that the same bits come out on any number of ranks. Up to
+`REPLICATED` functions every rank holds the sums; beyond, each holds the rows that PETSc would give it, and they are
+formed in panels of columns, so that no rank ever holds a whole matrix.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
-from petsc4py import PETSc
 from scipy.linalg.blas import dgemm, dsyrk
+from scipy.sparse import csr_array
 
-from kswgd_hpc.coordinates import Coordinates
-from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.ensemble import Pairing, Window
-from kswgd_hpc.mobility import LocalMobility, dirichlet_form, generator
-from kswgd_hpc.parallel import fixed_sum, sum_blocks
+from kswgd_hpc.errors import SpectrumError
+from kswgd_hpc.kernels import mirror
+from kswgd_hpc.parallel import Block, FixedSum, sum_items, tiles
+from kswgd_hpc.records import Pairs, Records, Sample
+from kswgd_hpc.whitening import gather_rows
 
-# matrices of the Galerkin problem by estimator: left and right hand sides are combined from these sums
-MATRICES = {"reversible": ("plus", "minus"), "edmd": ("c0", "c1"), "dirichlet": ("c0", "form")}
-
-
-@dataclass
-class Moments:
-    """Sums over the pairs of one group; p functions.
-
-    `matrices` are (p, p), Fortran-ordered so that BLAS updates them in place; symmetric ones hold the upper triangle
-    until `finish`. `vectors` are (p,) or longer. Everything is a plain sum over pairs: divide by `count`.
-    """
-
-    count: float = 0.0
-    matrices: dict[str, np.ndarray] = field(default_factory=dict)
-    vectors: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def rank_update(self, name: str, x: np.ndarray) -> None:
-        """matrices[name] += x.T @ x, upper triangle only: half the flops."""
-        target = self._matrix(name, x.shape[1])
-        dsyrk(1.0, x.T, beta=1.0, c=target, trans=0, lower=0, overwrite_c=1)
-
-    def product_update(self, name: str, x: np.ndarray, y: np.ndarray) -> None:
-        """matrices[name] += x.T @ y."""
-        target = self._matrix(name, x.shape[1])
-        dgemm(1.0, x.T, y.T, beta=1.0, c=target, trans_a=0, trans_b=1, overwrite_c=1)
-
-    def accumulate(self, name: str, matrix: np.ndarray) -> None:
-        """matrices[name] += matrix."""
-        self._matrix(name, len(matrix))[...] += matrix
-
-    def _matrix(self, name: str, size: int) -> np.ndarray:
-        if name not in self.matrices:
-            self.matrices[name] = np.zeros((size, size), order="F")
-        return self.matrices[name]
-
-    def add(self, name: str, vector: np.ndarray) -> None:
-        """vectors[name] += vector."""
-        self.vectors[name] = self.vectors[name] + vector if name in self.vectors else np.array(vector, dtype=float)
-
-    def finish(self) -> None:
-        """Mirror the symmetric matrices, of which BLAS filled the upper triangle."""
-        for name, matrix in self.matrices.items():
-            if name in ("plus", "minus", "c0"):
-                lower = np.tril_indices(len(matrix), -1)
-                matrix[lower] = matrix.T[lower]
+# up to this many functions every rank holds and solves the whole problem itself, in the same bits
+REPLICATED = 2048
+_ROWS_A_RANK = 1024
+_PANEL = 2**24  # numbers of a panel: 128 MB
+_SYMMETRIC = ("plus", "minus", "c0", "l0")
 
 
-class Assembler:
-    """Turns windows of records into moments.
+@dataclass(frozen=True)
+class Sums:
+    """Means over the pairs of all ranks.
 
     Parameters
     ----------
-    coordinates, dictionary : what is evaluated
-    pairing : how records pair up
-    matrices : names of the sums wanted, see `MATRICES`
-    mobility : (c, c) mobility of the coordinates, or what it is at each state; needed for "form" and "flux"
-    drift : function (d, batch) -> (d, batch), the system's drift, needed for "flux" = sum psi (G psi)^T
-    observables : name -> function (d, batch) -> (batch,); gives the vectors "f:name"
-    killing : names whose path integrals come with the windows; gives "k:name"
-    rates : name -> killing rate as a function of states, for estimators without a lag; gives "k:name"
+    sample : what they are means over
+    count : number of pairs, or the sum of their weights
+    owners : communicator of the ranks that hold rows of the matrices; None on the others
+    rows : the rows of each matrix that this rank holds: all of them up to `REPLICATED` functions
+    matrices : name -> those rows, (m, p)
+    vectors : name -> (p,) or longer, on every rank
+    both_ends : whether c0 and c1 are symmetrised, (C0 + L0)/2 and (C1 + C1^T)/2, and the inner product is that of both
+        ends of the pairs
     """
 
-    def __init__(
-        self,
-        coordinates: Coordinates,
-        dictionary: Dictionary,
-        pairing: Pairing,
-        matrices: Sequence[str],
-        mobility: np.ndarray | LocalMobility | None = None,
-        drift: Callable | None = None,
-        observables: Mapping[str, Callable] | None = None,
-        killing: Sequence[str] = (),
-        rates: Mapping[str, Callable] | None = None,
-    ):
-        self.coordinates = coordinates
-        self.dictionary = dictionary
-        self.pairing = pairing
-        self.names = tuple(matrices)
-        self.mobility = mobility
-        self.drift = drift
-        self.observables = dict(observables or {})
-        self.killing = tuple(killing)
-        self.rates = dict(rates or {})
-
-    def group_moments(self, windows, segments: int) -> list[Moments]:
-        """Moments of the `segments` stretches of time of one block."""
-        groups = [Moments() for _ in range(segments)]
-        for window in windows:
-            starts = self._starts(window)
-            segment = starts * segments // self.pairing.starts
-            for index in np.unique(segment):
-                self._accumulate(groups[index], window, starts[segment == index] - window.first)
-        for group in groups:
-            group.finish()
-        return groups
-
-    def _starts(self, window: Window) -> np.ndarray:
-        """Global record indices of the pair starts of a window."""
-        last = window.first + len(window.states) - 1 - self.pairing.lag
-        stride = self.pairing.stride
-        return np.arange(-(-window.first // stride) * stride, last + 1, stride)
-
-    def _accumulate(self, moments: Moments, window: Window, x: np.ndarray) -> None:
-        """Add the pairs that start at records x of the window."""
-        y = x + self.pairing.lag
-        needed = np.union1d(x, y) if self._wants_pairs else x
-        states = np.concatenate(window.states[needed], axis=1)
-        psi = self.dictionary.values(self.coordinates(states)).reshape(len(needed), -1, self.dictionary.size)
-        psi_x = self._rows(psi, needed, x)
-        psi_y = self._rows(psi, needed, y) if self._wants_pairs else psi_x
-        moments.count += len(psi_x)
-        moments.add("x", psi_x.sum(axis=0))
-        moments.add("y", psi_y.sum(axis=0))
-        if "plus" in self.names:
-            moments.rank_update("plus", psi_x + psi_y)
-            moments.rank_update("minus", psi_x - psi_y)
-        if "c0" in self.names:
-            moments.rank_update("c0", psi_x)
-        if "c1" in self.names:
-            moments.product_update("c1", psi_x, psi_y)
-        start = np.concatenate(window.states[x], axis=1)
-        self._accumulate_generator(moments, start, psi_x)
-        self._accumulate_observables(moments, start, psi_x)
-        self._accumulate_killing(moments, window, x, y, psi_x, psi_y)
+    sample: Sample
+    count: float
+    owners: MPI.Comm | None
+    rows: slice
+    matrices: dict[str, np.ndarray]
+    vectors: dict[str, np.ndarray]
+    both_ends: bool
 
     @property
-    def _wants_pairs(self) -> bool:
-        return "plus" in self.names or "c1" in self.names
+    def comm(self) -> MPI.Comm:
+        """Communicator."""
+        return self.sample.comm
 
-    @staticmethod
-    def _rows(psi: np.ndarray, needed: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """(rows, p) features of the wanted records, a view where they are consecutive."""
-        position = np.searchsorted(needed, wanted)
-        if np.array_equal(position, np.arange(position[0], position[0] + len(position))):
-            return psi[position[0] : position[0] + len(position)].reshape(-1, psi.shape[-1])
-        return psi[position].reshape(-1, psi.shape[-1])
+    @property
+    def size(self) -> int:
+        """p, number of functions."""
+        return len(self.vectors["x"])
 
-    def _accumulate_generator(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
-        z = self.coordinates(states)
-        if isinstance(self.mobility, LocalMobility):
-            self._accumulate_local_generator(moments, states, z, psi_x)
-            return
-        if "form" in self.names:
-            moments.accumulate("form", self.dictionary.dirichlet_form(z, self.mobility, psi_x))
-        if "flux" in self.names:
-            drift = self.coordinates.velocity(self.drift(states))
-            rates = self.dictionary.generator(z, drift, self.mobility, psi_x)
-            moments.product_update("flux", psi_x, rates)
-            moments.add("flux", rates.sum(axis=0))
+    @property
+    def replicated(self) -> bool:
+        """Whether every rank holds all rows, and does all that follows by itself."""
+        return self.size <= REPLICATED
 
-    def _accumulate_local_generator(self, moments: Moments, states, z: np.ndarray, psi_x: np.ndarray) -> None:
-        """As above, for a mobility that depends on the state."""
-        if "form" not in self.names and "flux" not in self.names:
-            return
-        directions = self.mobility.directions(states)
-        if "form" in self.names:
-            moments.accumulate("form", dirichlet_form(self.dictionary, z, directions, psi_x))
-        if "flux" in self.names:
-            drift = self.coordinates.velocity(self.drift(states))
-            rates = generator(self.dictionary, z, drift, directions, psi_x)
-            moments.product_update("flux", psi_x, rates)
-            moments.add("flux", rates.sum(axis=0))
+    @property
+    def mean(self) -> np.ndarray:
+        """(p,) mean of the features in the inner product."""
+        x, y = self.vectors["x"], self.vectors["y"]
+        return (x + y) / 2 if self.both_ends else x
 
-    def _accumulate_observables(self, moments: Moments, states: np.ndarray, psi_x: np.ndarray) -> None:
-        for name, observable in self.observables.items():
-            values = observable(states)
-            moments.add(f"f:{name}", np.concatenate([[values.sum()], values @ psi_x]))
-        for name, rate in self.rates.items():
-            self._weighted(moments, name, rate(states), psi_x, psi_x)
-        moments.add("state", states.sum(axis=1))
-        moments.add("square", (states**2).sum(axis=1))
+    def gram(self) -> Form:
+        """Mean of (psi - m)(psi - m)^T in the inner product."""
+        return self.form("c0", self.mean, self.mean)
 
-    def _accumulate_killing(self, moments, window, x, y, psi_x, psi_y) -> None:
-        for name in self.killing:
-            integral = window.integrals[name]
-            self._weighted(moments, name, np.exp(-(integral[y] - integral[x])).ravel(), psi_x, psi_y)
+    def form(self, name: str, left: np.ndarray, right: np.ndarray, total: float = 1.0) -> Form:
+        """Mean of a (f - m)(g - m)^T from that of a f g^T, of the mean of a and those of a f (left) and a g (right)."""
+        mean, rows = self.mean, self.rows
+        columns = np.stack([-mean[rows], total * mean[rows] - left[rows]], axis=1)
+        return Form(self, self.matrices[name], columns, np.stack([right, mean], axis=1))
 
-    @staticmethod
-    def _weighted(moments: Moments, name: str, weight: np.ndarray, psi_x: np.ndarray, psi_y: np.ndarray) -> None:
-        """Sums of weight (1, psi(x)) (1, psi(y))^T: total, two vectors, and a matrix."""
-        moments.add(f"k:{name}", np.concatenate([[weight.sum()], weight @ psi_x, weight @ psi_y]))
-        moments.product_update(f"k:{name}", psi_x * weight[:, None], psi_y)
+    def uncentred(self, name: str) -> Form:
+        """The mean as it is."""
+        return Form(self, self.matrices[name], np.zeros((self.matrices[name].shape[0], 0)), np.zeros((self.size, 0)))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A bilinear form of the features by rows, A + U V^T, in which V and this rank's rows of U centre it.
+
+    matrix : (m, p), U : (m, k), V : (p, k)
+    """
+
+    sums: Sums
+    matrix: np.ndarray
+    U: np.ndarray
+    V: np.ndarray
+
+    def negative(self) -> Form:
+        """The form with its sign changed."""
+        return replace(self, matrix=-self.matrix, U=-self.U)
+
+    def dense(self) -> np.ndarray:
+        """(m, p) this rank's rows."""
+        return self.matrix + self.U @ self.V.T
+
+    def columns(self, index: np.ndarray) -> np.ndarray:
+        """(m, len(index)) of this rank's rows."""
+        return self.matrix[:, index] + self.U @ self.V[index].T
+
+    def norm(self) -> float:
+        """Frobenius norm, the same on every rank that holds rows. Collective on them."""
+        square = sum(float((self._some(part) ** 2).sum()) for part in tiles(max(len(self.matrix), 1), 256))
+        return float(np.sqrt(square if self.sums.replicated else self.sums.owners.allreduce(square)))
+
+    def _some(self, part: Block) -> np.ndarray:
+        rows = slice(part.start, part.stop)
+        return self.matrix[rows] + self.U[rows] @ self.V.T
+
+    def times(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """A or A^T times right, (p,) or (p, k), on every rank that holds rows. Collective on them."""
+        if transposed:
+            right = right[self.sums.rows]
+            product = self.matrix.T @ right + self.V @ (self.U.T @ right)
+            if not self.sums.replicated:
+                self.sums.owners.Allreduce(MPI.IN_PLACE, product, op=MPI.SUM)
+            return product
+        product = self.matrix @ right + self.U @ (self.V.T @ right)
+        return product if self.sums.replicated else gather_rows(self.sums.owners, product)
 
 
 def row_ranges(size: int, comm: MPI.Comm) -> list[tuple[int, int]]:
-    """PETSc's contiguous row ownership for `size` rows."""
-    counts = [size // comm.size + (1 if rank < size % comm.size else 0) for rank in range(comm.size)]
-    edges = np.concatenate([[0], np.cumsum(counts)])
-    return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+    """Rows of each rank, contiguous: a thousand or more for each rank that has any, as many ranks as that allows."""
+    ranks = min(comm.size, max(1, size // _ROWS_A_RANK))
+    edges = [size * i // ranks for i in range(ranks + 1)] + [size] * (comm.size - ranks)
+    return list(itertools.pairwise(edges))
 
 
-def total_vector(comm: MPI.Comm, groups: list[Moments], name: str, length: int, terms: int) -> np.ndarray:
-    """Sum of vectors[name] over all groups, on every rank, independent of the rank count. Collective."""
-    return sum_blocks(comm, [g.vectors[name] for g in groups if name in g.vectors], (length,), terms)
+def assemble(sample: Sample, names: tuple[str, ...], tick: Callable[[int], None] = lambda _units: None) -> Sums:
+    """Means of products of features over all pairs. Collective.
 
+    Parameters
+    ----------
+    sample : the records
+    names : of the matrices, means of
+        plus, minus : (psi(x) +- psi(y)) (psi(x) +- psi(y))^T, both or none; they become c0 and c1 of `Sums.both_ends`
+        c0, c1, l0 : psi(x) psi(x)^T, psi(x) psi(y)^T, psi(y) psi(y)^T
+        form : grad psi . M grad psi^T at x
+        flux : psi(x) (G psi(x))^T, of the generator G
+        k:NAME : psi(x) psi(y)^T (psi(x) psi(x)^T for a sample without pairs) times values[k:NAME]
+    tick : called for each block of each of the `passes`
 
-def total_matrix(comm: MPI.Comm, groups: list[Moments], name: str, size: int, terms: int) -> PETSc.Mat:
-    """Sum of matrices[name] over all groups as a distributed dense matrix. Collective; the caller destroys it.
+    Returns
+    -------
+    Sums, with the vectors x, y : means of psi(x), psi(y); flux : of G psi(x); f:NAME : (1 + p,) of f and f psi(x);
+    k:NAME : (1 + 2 p,) of k, k psi(x) and k psi(y)
 
-    The sum is done in integers (see `parallel.sum_blocks`) and reduced straight into the rows that each rank owns.
+    Raises
+    ------
+    SpectrumError : there are no pairs
     """
-    parts = [g.matrices[name] for g in groups if name in g.matrices]
-    total, exponent = fixed_sum(comm, parts, (size, size), terms)
-    ranges = row_ranges(size, comm)
+    comm, p = sample.comm, sample.dictionary.size
+    whole = p <= REPLICATED
+    ranges = row_ranges(p, comm)
+    first, last = (0, p) if whole else ranges[comm.rank]
+    matrices = {} if whole else {name: np.empty((last - first, p)) for name in names}
+    vectors: dict[str, np.ndarray] = {}
+    for columns in _panels(p):
+        panel = _Panel(sample, names, columns.start, columns.stop, tick)
+        sums = sum_items(comm, sample.blocks, panel.add, panel.shapes, sample.terms, panel.triangles)
+        vectors = vectors or _reduced_vectors(comm, sums, sample)
+        for name in names:
+            if whole:
+                matrices[name] = _whole_matrix(comm, sums.pop(name), name)
+            else:
+                _scatter_panel(comm, sums.pop(name), name, panel, ranges, matrices[name])
+    count = float(vectors.pop("count")[0])
+    for array in (*matrices.values(), *vectors.values()):
+        array *= 1 / count
+    both_ends = "plus" in matrices
+    if both_ends:
+        c0, c1 = matrices.pop("plus"), matrices.pop("minus")
+        # (plus + minus) / 4 and (plus - minus) / 4, in place: these may be all that a rank has room for
+        c0 += c1
+        c0 /= 4
+        c1 /= -2
+        c1 += c0
+        matrices = {"c0": c0, "c1": c1, **matrices}
+    return Sums(sample, count, _owners(comm, ranges), slice(first, last), matrices, vectors, both_ends)
+
+
+def coarsened(sums: Sums, mapping: np.ndarray) -> Sums:
+    """The sums of fewer functions, psi @ mapping. Collective.
+
+    Parameters
+    ----------
+    mapping : (p, p'), mostly zeros
+    """
+    comm, rows, mapping = sums.comm, sums.rows, csr_array(mapping)
+    p = mapping.shape[1]
+    whole = p <= REPLICATED
+    ranges = row_ranges(p, comm)
+    first, last = (0, p) if whole else ranges[comm.rank]
+    mine, matrices = mapping[rows].T.tocsr(), {}
+    for name, matrix in sums.matrices.items():
+        matrices[name] = np.empty((last - first, p))
+        for part in _panels(p):
+            columns = slice(part.start, part.stop)
+            panel = mine @ (mapping[:, columns].T @ matrix.T).T
+            if sums.replicated:
+                matrices[name][:, columns] = panel
+            elif whole:
+                matrices[name][:, columns] = comm.allreduce(panel)
+            else:
+                matrices[name][:, columns] = _scattered(comm, panel, ranges)
+    vectors = {name: sums.vectors[name] @ mapping for name in ("x", "y", "flux") if name in sums.vectors}
+    return replace(sums, owners=_owners(comm, ranges), rows=slice(first, last), matrices=matrices, vectors=vectors)
+
+
+def _scattered(comm: MPI.Comm, panel: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
     first, last = ranges[comm.rank]
-    rows = np.empty((last - first, size), dtype=np.int64)
-    comm.Reduce_scatter(total, rows, [(b - a) * size for a, b in ranges], op=MPI.SUM)
-    return dense_matrix(comm, np.ldexp(rows.astype(float), -exponent), size)
+    rows = np.empty((last - first, panel.shape[1]))
+    counts = [(b - a) * panel.shape[1] for a, b in ranges]
+    comm.Reduce_scatter(np.ascontiguousarray(panel), rows, counts, op=MPI.SUM)
+    return rows
 
 
-def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
-    """Distributed dense matrix from the rows that each rank owns. Collective; the caller destroys it."""
-    matrix = PETSc.Mat().createDense(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)), comm=comm)
-    matrix.setUp()
-    matrix.getDenseArray()[...] = rows
-    matrix.assemble()
+def _owners(comm: MPI.Comm, ranges: list[tuple[int, int]]) -> MPI.Comm | None:
+    """Communicator of the ranks that own rows, None on the others. Collective."""
+    if all(last > first for first, last in ranges):
+        return comm
+    first, last = ranges[comm.rank]
+    owners = comm.Split(0 if last > first else MPI.UNDEFINED, comm.rank)
+    return None if owners == MPI.COMM_NULL else owners
+
+
+def _panels(size: int) -> list[Block]:
+    return tiles(size, size if size <= REPLICATED else max(1, _PANEL // size))
+
+
+def passes(size: int) -> int:
+    """Passes over the records that it takes to form matrices of `size` functions."""
+    return len(_panels(size))
+
+
+class _Panel:
+    """Adds a block's pairs to columns start..stop of every matrix, and to the vectors with the first columns.
+
+    A part of a matrix is held as (columns, rows), Fortran-ordered so that BLAS updates it in place: of symmetric ones
+    only the rows from `start` on, and of a whole symmetric matrix only the triangle that dsyrk fills.
+    """
+
+    def __init__(self, sample: Sample, names: tuple[str, ...], start: int, stop: int, tick: Callable[[int], None]):
+        p = sample.dictionary.size
+        self.sample, self.names, self.start, self.stop, self._tick = sample, names, start, stop, tick
+        self.whole = stop - start == p
+        self.triangles = tuple(name for name in names if self.whole and name in _SYMMETRIC)
+        self.shapes = {name: (stop - start, p - (start if name in _SYMMETRIC else 0)) for name in names}
+        if start == 0:
+            self.shapes |= {f"vector {name}": (n, 1) for name, n in self._vector_lengths().items()}
+
+    def _vector_lengths(self) -> dict[str, int]:
+        p = self.sample.dictionary.size
+        lengths = {"count": 1, "x": p, "y": p} | ({"flux": p} if "flux" in self.names else {})
+        return lengths | {name: (1 + p if name.startswith("f:") else 1 + 2 * p) for name in self.sample.values}
+
+    def add(self, block: Records, parts: dict[str, np.ndarray]) -> None:
+        """Add the pairs of a block to the parts."""
+        for pairs in self.sample.batches(block):
+            generator = self._generator(pairs) if "flux" in self.names else None
+            for name in self.names:
+                if name == "form":
+                    parts[name] += self._form(pairs)
+                else:
+                    self._product(parts[name], name, *self._factors(name, pairs, generator))
+            if self.start == 0:
+                self._add_vectors(parts, pairs, generator)
+        self._tick(1)
+
+    def _generator(self, pairs: Pairs) -> np.ndarray:
+        return self.sample.dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x)
+
+    def _form(self, pairs: Pairs) -> np.ndarray:
+        """(columns, rows) of the Dirichlet form; weights are as good as a mobility that depends on the state."""
+        mobility, dictionary = pairs.mobility, self.sample.dictionary
+        if pairs.weight is not None:
+            mobility = pairs.weight[:, None, None] * mobility
+        if self.whole:
+            return dictionary.dirichlet_form(pairs.z, mobility, pairs.x)
+        return dictionary.dirichlet_form(pairs.z, mobility, pairs.x, columns=slice(self.start, self.stop)).T
+
+    @staticmethod
+    def _factors(name: str, pairs: Pairs, generator: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """left (n, p) and right (n, p) of a sum left^T right; right is None where it is left."""
+        weight, x, y = pairs.weight, pairs.x, pairs.y
+        if name in _SYMMETRIC:
+            left = x if name == "c0" else y if name == "l0" else x + y if name == "plus" else x - y
+            return (left if weight is None else left * np.sqrt(weight)[:, None]), None
+        if name in pairs.values:
+            weight = pairs.values[name] if weight is None else weight * pairs.values[name]
+        return (x if weight is None else x * weight[:, None]), (generator if name == "flux" else y)
+
+    def _product(self, part: np.ndarray, name: str, left: np.ndarray, right: np.ndarray | None) -> None:
+        if self.whole and right is None:
+            dsyrk(1.0, left.T, beta=1.0, c=part, trans=0, lower=0, overwrite_c=1)
+            return
+        a = (left if right is None else right)[:, self.start : self.stop]
+        b = left[:, self.start :] if right is None else left
+        dgemm(1.0, a.T, b.T, beta=1.0, c=part, trans_a=0, trans_b=1, overwrite_c=1)
+
+    def _add_vectors(self, parts: dict[str, np.ndarray], pairs: Pairs, generator: np.ndarray | None) -> None:
+        weight = np.ones(len(pairs.z)) if pairs.weight is None else pairs.weight
+        parts["vector count"][0, 0] += pairs.count
+        parts["vector x"][:, 0] += weight @ pairs.x
+        parts["vector y"][:, 0] += weight @ pairs.y
+        if generator is not None:
+            parts["vector flux"][:, 0] += weight @ generator
+        for name, values in pairs.values.items():
+            values = weight * values
+            ends = (pairs.x,) if name.startswith("f:") else (pairs.x, pairs.y)
+            parts[f"vector {name}"][:, 0] += np.concatenate([[values.sum()], *(values @ end for end in ends)])
+
+
+def _reduced_vectors(comm: MPI.Comm, sums: dict[str, FixedSum], sample: Sample) -> dict[str, np.ndarray]:
+    names = [name for name in sums if name.startswith("vector ")]
+    found = {name.removeprefix("vector "): sums.pop(name).reduced(comm)[:, 0] for name in names}
+    if found["count"][0] < 2:
+        raise SpectrumError("no snapshot pairs: ensemble.duration is too short for ensemble.lag_time")
+    return found
+
+
+def _whole_matrix(comm: MPI.Comm, part: FixedSum, name: str) -> np.ndarray:
+    """(p, p) sum over all ranks, on every rank."""
+    matrix = part.reduced(comm).T
+    if name in _SYMMETRIC:
+        mirror(matrix)
     return matrix
+
+
+def _scatter_panel(
+    comm: MPI.Comm, part: FixedSum, name: str, panel: _Panel, ranges: list[tuple[int, int]], rows: np.ndarray
+) -> None:
+    """Put the sum of a panel over all ranks into this rank's rows. Collective."""
+    first, last = ranges[comm.rank]
+    start, stop = panel.start, panel.stop
+    if name not in _SYMMETRIC:
+        rows[:, start:stop] = part.scattered(comm, ranges)
+        return
+    columns = part.reduced(comm).T  # rows from start on, columns of the panel
+    below = max(first, start)
+    if below < last:
+        rows[below - first :, start:stop] = columns[below - start : last - start]
+    for i in range(max(first, start), min(last, stop)):
+        rows[i - first, i:] = columns[i - start :, i - start]
+
+
+def pair_sums(sample: Sample, function: Callable[[Pairs], np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Sum of a real function of pairs over all pairs of all ranks, the same bits on any of them. Collective.
+
+    Parameters
+    ----------
+    function : Pairs -> array of `shape`, its sum over them
+    """
+
+    def add(block: Records, parts: dict[str, np.ndarray]) -> None:
+        for pairs in sample.batches(block):
+            parts["sum"] += function(pairs)
+
+    return sum_items(sample.comm, sample.blocks, add, {"sum": shape}, sample.terms)["sum"].reduced(sample.comm)
+
+
+def group_sums(sample: Sample, function: Callable[[Pairs], np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the pairs of each group: a second pass, once the eigenvectors are known. Collective.
+
+    Parameters
+    ----------
+    function : pairs of one group -> (width,) sum over them, real or complex
+
+    Returns
+    -------
+    (groups, width) sums and (groups,) numbers of pairs, of the groups that have any, on every rank
+    """
+    totals = np.zeros((sample.groups, width + 1), dtype=complex)
+    for block in sample.blocks:
+        for pairs in sample.batches(block):
+            totals[pairs.group, :width] += function(pairs)
+            totals[pairs.group, width] += pairs.count
+    # each group belongs to one rank: the others add zeros, which changes no bit
+    sample.comm.Allreduce(MPI.IN_PLACE, totals, op=MPI.SUM)
+    count = totals[:, width].real
+    kept = count > 0
+    sums = totals[kept, :width]
+    return (sums if np.iscomplexobj(sums) and sums.imag.any() else sums.real), count[kept]

@@ -6,6 +6,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.parallel import local, sum_blocks, tiles
+from kswgd_hpc.statistics import effective_sample_size
 
 _TILE = 64
 _MAX_NUMBERS = 2**24
@@ -17,6 +18,14 @@ def subsample(points: np.ndarray, count: int) -> np.ndarray:
     if len(points) <= count:
         return points
     return points[np.arange(count) * len(points) // count]
+
+
+def drawn(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Points drawn evenly by their weights (n,), as many as the effective sample size: a sample without weights."""
+    cumulated = np.cumsum(weights)
+    count = max(1, int(effective_sample_size(weights)))
+    levels = (np.arange(count) + 0.5) / count * cumulated[-1]
+    return points[np.searchsorted(cumulated, levels)]
 
 
 def affordable(particles: int, dimension: int) -> int:

@@ -14,9 +14,12 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.errors import KswgdError
+from kswgd_hpc.kernels import add_rounded
 from spde.errors import SpdeError
 
 _BITS = 62
+_HEADROOM = 2.0**8
+_LARGEST_EXPONENT = 1000
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def by_block(blocks: list[Block], function: Callable[[np.ndarray], np.ndarray], 
 def quantum_exponent(bound: float, terms: int) -> int:
     """Power of two that scales numbers below `bound` so that `terms` of them add up within an int64."""
     exponent = math.frexp(bound)[1] if bound > 0 else 0
-    return _BITS - exponent - math.ceil(math.log2(max(terms, 1)))
+    return min(_BITS - exponent - math.ceil(math.log2(max(terms, 1))), _LARGEST_EXPONENT)
 
 
 def to_fixed(values: np.ndarray, exponent: int) -> np.ndarray:
@@ -118,6 +121,91 @@ def sum_blocks(comm: MPI.Comm, parts: Iterable[np.ndarray], shape: tuple[int, ..
     total, exponent = fixed_sum(comm, [np.asarray(part, dtype=float) for part in parts], shape, terms)
     comm.Allreduce(MPI.IN_PLACE, total, op=MPI.SUM)
     return np.ldexp(total.astype(float), -exponent)
+
+
+@dataclass
+class FixedSum:
+    """A sum in int64 multiples of 2**-exponent, so far of this rank alone; (n, m), Fortran-ordered."""
+
+    total: np.ndarray
+    exponent: int
+
+    def reduced(self, comm: MPI.Comm) -> np.ndarray:
+        """The sum over all ranks, on every rank, in the same layout. Collective."""
+        comm.Allreduce(MPI.IN_PLACE, self.total.T, op=MPI.SUM)
+        return np.ldexp(self.total.astype(float), -self.exponent)
+
+    def scattered(self, comm: MPI.Comm, ranges: list[tuple[int, int]]) -> np.ndarray:
+        """The sum over all ranks of the columns that a rank owns, transposed: (columns, n). Collective."""
+        first, last = ranges[comm.rank]
+        rows = np.empty((last - first, self.total.shape[0]), dtype=np.int64)
+        comm.Reduce_scatter(self.total.T, rows, [(b - a) * rows.shape[1] for a, b in ranges], op=MPI.SUM)
+        return np.ldexp(rows.astype(float), -self.exponent)
+
+
+def sum_items(
+    comm: MPI.Comm,
+    items: list,
+    add: Callable[[Any, dict[str, np.ndarray]], None],
+    shapes: dict[str, tuple[int, int]],
+    terms: int,
+    triangles: tuple[str, ...] = (),
+) -> dict[str, FixedSum]:
+    """Sums over the items of all ranks, the same bits in any order, in bounded memory. Collective.
+
+    Each item's part is rounded to a multiple of one power of two and added as an integer. The power is chosen from the
+    part of the very first item, with room for others to be 256 times larger; should that not do, all is done again.
+
+    Parameters
+    ----------
+    items : of this rank, contiguous in a global order
+    add : function (item, parts) that adds the item's part to zeroed arrays, Fortran-ordered
+    shapes : name -> (n, m) of the arrays
+    terms : number of items over all ranks
+    triangles : names of square parts of which only the upper triangle is used; the rest of the sum is undefined
+
+    Returns
+    -------
+    name -> FixedSum, not reduced yet
+    """
+    bounds = None
+    while True:
+        sums, largest, bounds = _sum_once(comm, items, add, shapes, terms, triangles, bounds)
+        comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+        if not np.isfinite(largest).all():
+            raise KswgdError("a sum over the ensemble is not finite: the data or features overflow")
+        if (largest <= bounds).all():
+            return sums
+        bounds = largest
+
+
+def _sum_once(comm, items, add, shapes, terms, triangles, bounds) -> tuple[dict[str, FixedSum], np.ndarray, np.ndarray]:
+    """One attempt: the sums, the largest entry of any part of this rank, and the bounds for which there was room."""
+    parts = {name: np.zeros(shape, order="F") for name, shape in shapes.items()}
+    totals = {name: np.zeros(shape, dtype=np.int64, order="F") for name, shape in shapes.items()}
+    largest, exponents = np.zeros(len(shapes)), []
+    leader = comm.allreduce(comm.rank if items else comm.size, op=MPI.MIN)
+    for position, item in enumerate([*items] or [None]):
+        if item is not None:
+            add(item, parts)
+        if position == 0:
+            if bounds is None:
+                first = np.array([_largest(part) for part in parts.values()])
+                bounds = _HEADROOM * comm.bcast(first, root=leader % comm.size)
+            finite = np.where(np.isfinite(bounds), bounds, 1.0)
+            exponents = [quantum_exponent(bound, terms) for bound in finite]
+        if item is not None:
+            for i, (name, part) in enumerate(parts.items()):
+                found = add_rounded(totals[name].T, part.T, 2.0 ** exponents[i], name in triangles)
+                largest[i] = max(largest[i], found)
+    sums = {name: FixedSum(totals[name], exponents[i]) for i, name in enumerate(shapes)}
+    return sums, largest, bounds
+
+
+def _largest(part: np.ndarray) -> float:
+    """Largest absolute value, infinite where there is a NaN."""
+    value = max(part.max(initial=0.0), -part.min(initial=0.0))
+    return value if np.isfinite(value) else np.inf
 
 
 def gather_blocks(comm: MPI.Comm, parts: list[np.ndarray], width: int) -> np.ndarray:

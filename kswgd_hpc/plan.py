@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, storage, systems
+from kswgd_hpc import backend, feynman_kac, storage, streams, systems
 from kswgd_hpc.config import Config
-from kswgd_hpc.coordinates import Coordinates, intrinsic, whitened
-from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
-from kswgd_hpc.dictionary.gaussian import automatic_bandwidth, farthest_points
-from kswgd_hpc.ensemble import Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
+from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
+from kswgd_hpc.delay import DelayedEnsemble, DelayMap
+from kswgd_hpc.dictionary import Dictionary
+from kswgd_hpc.dictionary.fit import count, fit, has_constant
+from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
-from kswgd_hpc.galerkin import MATRICES, Assembler
-from kswgd_hpc.mobility import average_mobility, mobility_of
-from kswgd_hpc.parallel import from_root
+from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
+from kswgd_hpc.functions import FunctionMap, expression_map
+from kswgd_hpc.galerkin import REPLICATED
+from kswgd_hpc.parallel import from_root, gather_blocks
+from kswgd_hpc.pod import Snapshots, principal_directions
+from kswgd_hpc.records import Collector
+from kswgd_hpc.reweighting import Source
 from spde.equations import SemilinearEquation
-from spde.mobility import MobilityField
+from spde.mobility import MobilityField, ModeMobility
 
-_LARGEST_DICTIONARY = 100_000
+_MOST_MODES = 64  # of which `auto` keeps those that hold
+_JUDGED_MODES = 10  # by which a bandwidth is judged where their number is open
+# dictionaries of unbounded functions, which need coordinates of one size
+_WHITENED = ("polynomial", "expressions")
 
 
 @dataclass(frozen=True)
@@ -32,17 +39,19 @@ class Plan:
     """Everything that the configuration names, made executable and checked before any work.
 
     system : None for recorded data; ensemble : the source of records; cases : Feynman-Kac comparisons
-    matrix : (c, d) linear map to raw coordinates, None for the identity
-    mobility : (d,) or (d, d), a field where it depends on the state, None if unknown
+    observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
+    mobility : (d,), (d, d) or diagonal in modes; a field where it depends on the state; None if unknown
+    label : number of the set that a state is in, see `systems.membership`, where there are sets
     """
 
     system: Any
-    ensemble: SimulatedEnsemble | RecordedEnsemble
-    matrix: np.ndarray | None
-    mobility: np.ndarray | MobilityField | None
+    ensemble: SimulatedEnsemble | RecordedEnsemble | DelayedEnsemble
+    observed: CoordinateMap
+    mobility: np.ndarray | ModeMobility | MobilityField | None
     cases: list[feynman_kac.Case]
     particles: Callable | None
     device: Any
+    label: Callable | None = None
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
@@ -68,28 +77,38 @@ def build(config: Config) -> Plan:
     particles = None
     if config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
-    matrix = _coordinate_matrix(config, system, d)
-    _check_modes(config, d if matrix is None else len(matrix))
+    observed = coordinate_map(config, system, d)
+    _check_modes(config, len(observed))
+    _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
-    _check_device(config, mobility)
+    _check_device(config, observed, mobility)
     return Plan(
         system,
-        ensemble,
-        matrix,
+        _delayed(config, ensemble),
+        observed,
         mobility,
         cases,
         particles,
         backend.select(config.compute.device),
+        _label(config, system, d),
     )
+
+
+def _label(config: Config, system, dimension: int) -> Callable | None:
+    if config.koopman is None or config.koopman.sets is None:
+        return None
+    return systems.membership(system, dimension, config.koopman.sets, "koopman.sets")
 
 
 def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
     sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
     killing = {}
-    if config.koopman is not None and config.koopman.estimator != "dirichlet":
+    if config.koopman is not None and config.koopman.lagged:
         killing = {case.name: case.killing for case in cases if case.killing is not None}
     with systems.key("ensemble"):
-        return SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
+        ensemble = SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
+    ensemble.pairing = _with_history(config, ensemble.pairing)
+    return ensemble
 
 
 def _recorded(config: Config) -> RecordedEnsemble:
@@ -103,7 +122,7 @@ def _recorded(config: Config) -> RecordedEnsemble:
         return RecordedEnsemble(read, (shape[0], 1, shape[1]), Pairing(1.0, 0, 1, 1))
     if len(shape) != 3:
         raise DataError(f"system.path: shape {shape}, expected (samples, d) or (trajectories, times, d)")
-    if config.koopman is None or config.koopman.estimator == "dirichlet":
+    if config.koopman is None or not config.koopman.lagged:
         return RecordedEnsemble(recording.read, shape, Pairing(1.0, 0, 1, shape[1]))
     step, lag = spec.sampling_interval, config.ensemble.lag_time
     pairs = pairing(step, lag, config.ensemble.stride, (shape[1] - 1) * step)
@@ -115,31 +134,103 @@ def _recorded(config: Config) -> RecordedEnsemble:
         read = recording.read
     if pairs.starts < 1:
         raise DataError(f"system.path: {shape[1]} times are too few for ensemble.lag_time {lag:g}")
-    return RecordedEnsemble(read, shape, pairs)
+    return RecordedEnsemble(read, shape, _with_history(config, pairs))
 
 
-def _coordinate_matrix(config: Config, system, dimension: int) -> np.ndarray | None:
-    if config.koopman is None or config.koopman.coordinates.kind == "identity":
-        return None
-    count = config.koopman.coordinates.count
-    if count > dimension:
-        raise ConfigurationError(f"koopman.coordinates.count: {count} modes asked for, the system has {dimension}")
-    return system.mode_map(count)
+def _with_history(config: Config, pairs: Pairing) -> Pairing:
+    """The pairing whose lag includes the past that delay coordinates look at."""
+    spec = config.koopman.coordinates if config.koopman is not None else None
+    if spec is None or spec.kind != "delay":
+        return pairs
+    spacing = round(spec.spacing / pairs.interval)
+    if spacing < 1 or abs(spec.spacing - spacing * pairs.interval) > 1e-6 * spec.spacing:
+        raise ConfigurationError(
+            f"koopman.coordinates.spacing = {spec.spacing:g} is not a multiple of {pairs.interval:g}, the largest time "
+            "that ensemble.lag_time and stride are multiples of"
+        )
+    history = (spec.count - 1) * spacing
+    if pairs.records <= pairs.lag + history:
+        raise ConfigurationError(
+            f"koopman.coordinates: a past of {history * pairs.interval:g} and a lag time of "
+            f"{pairs.lag * pairs.interval:g} are longer than a trajectory"
+        )
+    return replace(pairs, lag=pairs.lag + history)
+
+
+def _delayed(config: Config, ensemble: SimulatedEnsemble | RecordedEnsemble):
+    """The ensemble, embedded where the coordinates are delays."""
+    spec = config.koopman.coordinates if config.koopman is not None else None
+    if spec is None or spec.kind != "delay":
+        return ensemble
+    return DelayedEnsemble(ensemble, spec.count, round(spec.spacing / ensemble.pairing.interval))
+
+
+def coordinate_map(config: Config, system, dimension: int, principal: np.ndarray | None = None) -> CoordinateMap:
+    """The map from states to the raw coordinates that the dictionary sees.
+
+    Parameters
+    ----------
+    system : None for recorded data
+    dimension : d of a state
+    principal : (count, d) principal directions, found from a pilot sample; zeros stand in for them until then
+
+    Raises
+    ------
+    ConfigurationError : expressions or numbers that do not fit the system
+    """
+    if config.koopman is None:  # nothing is looked at
+        return LinearMap(np.empty((0, dimension)), 0)
+    observed = _map(config.koopman.coordinates, system, dimension, principal)
+    if config.koopman.dictionary.kind == "expressions":
+        with systems.key("koopman.dictionary.functions"):
+            return expression_map(config.koopman.dictionary.functions, system, observed)
+    return observed
+
+
+def _map(spec, system, dimension: int, principal: np.ndarray | None) -> CoordinateMap:
+    if spec.kind == "delay":
+        return DelayMap(_map(spec.of, system, dimension, principal), dimension, spec.count)
+    if spec.kind == "expressions":
+        inner = _map(spec.of, system, dimension, principal)
+        with systems.key("koopman.coordinates.functions"):
+            return expression_map(spec.functions, system, inner)
+    if spec.kind == "identity":
+        if isinstance(system, SemilinearEquation):
+            return LinearMap(None, dimension)
+        names = system.variables if system is not None else [f"x{i + 1}" for i in range(dimension)]
+        return LinearMap(None, dimension, names)
+    if spec.count > dimension:
+        what = "modes" if spec.kind == "modes" else "principal directions"
+        raise ConfigurationError(
+            f"koopman.coordinates.count: {spec.count} {what} asked for, the system has {dimension}"
+        )
+    if spec.kind == "modes":
+        return LinearMap(system.mode_map(spec.count), spec.count)
+    return LinearMap(np.broadcast_to(0.0, (spec.count, dimension)) if principal is None else principal, spec.count)
 
 
 def _check_modes(config: Config, coordinates: int) -> None:
     if config.koopman is None:
         return
     spec = config.koopman.dictionary
-    if spec.kind == "gaussian":
-        size = available = spec.size  # the constant is their sum
-    else:
-        size = math.comb(coordinates + spec.degree, spec.degree) - 1
-        available = size + 1
-    if size > _LARGEST_DICTIONARY:
-        raise ConfigurationError(f"koopman.dictionary: {size} functions; at most {_LARGEST_DICTIONARY} are sensible")
-    if config.koopman.modes > available:
+    size = count(spec, coordinates)
+    if config.koopman.modes != "auto" and config.koopman.modes > size + (not has_constant(spec)):
         raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
+    _check_size(config, size)
+
+
+def _check_size(config: Config, size: int) -> None:
+    """That every rank can hold the matrices that some of what is asked for needs whole."""
+    koopman = config.koopman
+    asked = {
+        f"estimator: {koopman.estimator}": koopman.estimator in ("generator", "reduced_rank"),
+        "reweight": bool(koopman.reweight),
+        "sets": koopman.sets is not None,
+        "vamp": koopman.vamp,
+    }
+    for name, wanted in asked.items():
+        if wanted and size > REPLICATED:
+            raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
 
 
 def _check_dynamics(config: Config, system) -> None:
@@ -162,14 +253,25 @@ def _check_dynamics(config: Config, system) -> None:
         raise ConfigurationError(f"kswgd: transport {reason}; leave this section out")
 
 
-def _check_device(config: Config, mobility) -> None:
-    if isinstance(mobility, MobilityField) and config.kswgd is not None and config.compute.device == "cuda":
+def _check_device(config: Config, observed: CoordinateMap, mobility) -> None:
+    if config.kswgd is None or config.compute.device != "cuda":
+        return
+    if not Coordinates(observed, 0.0, 1.0).constant_mobility(mobility):
         raise ConfigurationError(
-            "compute.device: cuda cannot move particles whose noise depends on the state or the manifold; use auto"
+            "compute.device: cuda cannot move particles where the mobility of the coordinates depends on the state; "
+            "use auto"
         )
 
 
-def _mobility(config: Config, system, dimension: int) -> np.ndarray | MobilityField | None:
+def _check_derivatives(config: Config, observed: CoordinateMap) -> None:
+    """That functions of the state have the derivatives that will be asked of them."""
+    if config.koopman is None or not isinstance(observed, FunctionMap):
+        return
+    if config.kswgd is not None or not config.koopman.lagged or weighed_by(config) == "generator":
+        observed.require_derivatives()
+
+
+def _mobility(config: Config, system, dimension: int) -> np.ndarray | ModeMobility | MobilityField | None:
     if system is not None:
         return system.mobility
     if config.system.mobility is not None:
@@ -201,43 +303,124 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     return cases
 
 
-def assembler_for(config: Config, plan: Plan, pilot: np.ndarray) -> Assembler:
-    """The assembler of the sums that a run needs, its coordinates and dictionary made from the pilot sample (n, c)."""
+def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+    """Run the burn-in, and look at some states: the raw coordinates of a pilot sample. Collective.
+
+    Principal directions are found from the pilot's own states first. Pairs are added where a bandwidth is to be
+    cross-validated by them.
+    """
+    pilot, ensemble = _pilot_states(comm, config, plan, tick), plan.ensemble
+    judged = config.koopman is not None and getattr(config.koopman.dictionary, "bandwidth", None) == "cross_validated"
+    if not judged or ensemble.pairing.lag == 0:
+        return pilot
+    # a pair is a state with its own past
+    pairs = DelayedEnsemble(ensemble, 2, ensemble.pairing.lag)
+    both = pairs.pilot(comm, DelayMap(pilot.observed, ensemble.dimension, 2), lambda _units: None)
+    y, x = np.split(both, 2, axis=1)
+    return replace(pilot, pairs=(x, y))
+
+
+def _pilot_states(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+    delayed = isinstance(plan.ensemble, DelayedEnsemble)
+    source = plan.ensemble.source if delayed else plan.ensemble
+    principal = _principal(config)
+    if principal is None and not delayed:
+        shown = _shown(plan.observed, plan.mobility)
+        return _pilot(shown, source.pilot(comm, shown, tick), plan.mobility)
+    snapshots = Snapshots(source.dimension, PILOT_ROWS)
+    source.pilot(comm, snapshots, tick)
+    observed = plan.observed
+    if principal is not None:
+        directions = principal_directions(
+            comm, snapshots.parts, source.dimension, principal.count, config.seed, streams.PRINCIPAL_DIRECTIONS
+        )
+        observed = coordinate_map(config, plan.system, source.dimension, directions)
+    if delayed:
+        raw = plan.ensemble.pilot(comm, observed, lambda _units: None)
+        return Pilot(observed, raw, np.diag(raw.var(axis=0)))
+    shown = _shown(observed, plan.mobility)
+    return _pilot(shown, gather_blocks(comm, [shown(part) for part in snapshots.parts], len(shown)), plan.mobility)
+
+
+def _principal(config: Config):
+    """The section of the coordinates that asks for principal directions, None where there is none."""
+    spec = config.koopman.coordinates if config.koopman is not None else None
+    while hasattr(spec, "of"):
+        spec = spec.of
+    return spec if spec is not None and spec.kind == "pod" else None
+
+
+def _shown(observed: CoordinateMap, mobility) -> CoordinateMap | WithMobility:
+    """What a pilot looks at: the coordinates, and their mobility where it depends on the state."""
+    constant = mobility is None or Coordinates(observed, 0.0, 1.0).constant_mobility(mobility)
+    return observed if constant else WithMobility(observed, mobility)
+
+
+def _pilot(shown: CoordinateMap | WithMobility, rows: np.ndarray, mobility) -> Pilot:
+    return shown.pilot(rows) if isinstance(shown, WithMobility) else Pilot(shown, rows, shown.mobility(mobility, None))
+
+
+def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, Dictionary]:
+    """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample."""
     coordinates = _coordinates(config, plan, pilot)
-    dictionary = _dictionary(config, coordinates.rescale(pilot))
-    estimator = config.koopman.estimator
-    names = list(MATRICES[estimator])
-    if config.kswgd is not None and "form" not in names:
-        names.append("form")  # transport uses the symmetrised generator: see `_transport_spectrum`
-    if config.kswgd is not None and plan.system is not None:
-        names.append("flux")  # see `stationary.correct`
-    with_killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    return Assembler(
+    killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
+    lagged = config.koopman.lagged
+    drift = mobility = None
+    if "flux" in matrices_for(config, plan) or weighed_by(config) == "generator":
+        drift = lambda x: coordinates.velocity(plan.system.drift(x), x, plan.mobility)  # noqa: E731
+    if needs_mobility(config, plan) and not coordinates.constant_mobility(plan.mobility):
+        mobility = lambda x: coordinates.mobility(plan.mobility, x)  # noqa: E731
+    collector = Collector(
         coordinates,
-        dictionary,
         plan.ensemble.pairing,
-        names,
-        mobility_of(coordinates, plan.mobility),
-        plan.system.drift if plan.system is not None else None,
+        plan.ensemble.segments,
+        drift,
+        mobility,
         {case.name: case.observable for case in plan.cases},
-        () if estimator == "dirichlet" else tuple(with_killing),
-        with_killing if estimator == "dirichlet" else {},
+        tuple(killing) if lagged else (),
+        {} if lagged else killing,
+        plan.label,
     )
+    modes, symmetric = most_modes(config, _JUDGED_MODES), config.koopman.estimator == "reversible"
+    return collector, fit(config.koopman.dictionary, coordinates, pilot, modes, symmetric, config.seed)
 
 
-def _coordinates(config: Config, plan: Plan, pilot: np.ndarray) -> Coordinates:
+def estimator_for(config: Config) -> Estimator:
+    """The estimator that the configuration names."""
+    estimator = ESTIMATORS[config.koopman.estimator]
+    return replace(estimator, rank=config.koopman.rank) if isinstance(estimator, ReducedRank) else estimator
+
+
+def most_modes(config: Config, size: int) -> int:
+    """Modes to solve for, the constant one included; of those asked for as `auto`, as many as may be kept at most."""
+    return min(_MOST_MODES, size) if config.koopman.modes == "auto" else config.koopman.modes
+
+
+def weighed_by(config: Config) -> Source | None:
+    """What makes the weights to the invariant law: the generator where it is known, unless told otherwise."""
+    koopman = config.koopman
+    if koopman is None or koopman.reweight is not True:
+        return koopman.reweight or None if koopman is not None else None
+    known = config.system.kind != "data" and koopman.coordinates.kind != "delay"
+    return "generator" if known and koopman.dictionary.twice_differentiable else "pairs"
+
+
+def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
+    """Names of the Galerkin sums that a run needs, see `galerkin.assemble`."""
+    names = dict.fromkeys(estimator_for(config).matrices)
+    if config.kswgd is not None:
+        names["form"] = None  # transport uses the symmetrised generator: see `pipeline._transport_spectrum`
+        if plan.system is not None:
+            names["flux"] = None  # see `stationary.correct`
+    return (*names, *(f"k:{case.name}" for case in plan.cases if case.killing is not None))
+
+
+def needs_mobility(config: Config, plan: Plan) -> bool:
+    """Whether the mobility of the coordinates is wanted: for the Dirichlet form, or for the generator."""
+    return bool({"form", "flux"} & set(matrices_for(config, plan))) or weighed_by(config) == "generator"
+
+
+def _coordinates(config: Config, plan: Plan, pilot: Pilot) -> Coordinates:
     # without noise along some direction the diffusion has no metric of its own
     degenerate = plan.system is not None and not plan.system.elliptic
-    if config.koopman.dictionary.kind == "polynomial" or degenerate:
-        return whitened(plan.matrix, pilot)
-    return intrinsic(plan.matrix, pilot, average_mobility(plan.matrix, plan.mobility, pilot))
-
-
-def _dictionary(config: Config, z: np.ndarray) -> Dictionary:
-    spec = config.koopman.dictionary
-    if spec.kind == "polynomial":
-        return PolynomialDictionary(z.shape[1], spec.degree)
-    chosen = farthest_points(z, min(spec.size, len(z)))
-    centres = z[chosen]
-    bandwidth = automatic_bandwidth(centres) if spec.bandwidth == "auto" else spec.bandwidth
-    return GaussianDictionary(centres, bandwidth)
+    return whitened(pilot) if degenerate or config.koopman.dictionary.kind in _WHITENED else intrinsic(pilot)

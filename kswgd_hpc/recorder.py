@@ -11,76 +11,122 @@ from mpi4py import MPI
 
 from kswgd_hpc import metrics
 from kswgd_hpc.ensemble import RecordedEnsemble, SimulatedEnsemble, Window
-from kswgd_hpc.galerkin import Moments
 from kswgd_hpc.parallel import Block, gather_blocks, local, span, sum_blocks
 from kswgd_hpc.storage import Rows
 
 _PATH_RECORDS = 400
+_TIMES = 16
+
+
+@dataclass(frozen=True)
+class Selection:
+    """States taken evenly over the ensemble: at record indices `times`, of every `thin`-th trajectory of a block."""
+
+    times: np.ndarray
+    thin: int
+
+    @classmethod
+    def of(cls, ensemble: SimulatedEnsemble | RecordedEnsemble, wanted: int, starts: bool) -> Selection:
+        """About `wanted` states of as many trajectories as there are; or, of an ensemble whose law changes in time, of
+        the law of the starts of its pairs: at many times, of fewer trajectories where there are too many."""
+        pairing, trajectories = ensemble.pairing, ensemble.trajectories
+        records, stride = (pairing.starts, pairing.stride) if starts else (pairing.records, 1)
+        count = min(records, max(-(-wanted // trajectories), _TIMES if starts else 1))
+        times = np.unique((np.arange(count) + 1) * records // count - 1) * stride
+        return cls(times, max(1, trajectories * len(times) // wanted))
+
+    def taken(self, window: Window, new: np.ndarray) -> np.ndarray:
+        """(times, d, trajectories) states among the new records of a window."""
+        return window.states[np.intersect1d(new, self.times) - window.first][:, :, :: self.thin]
 
 
 @dataclass
 class Recorder:
-    """Keeps what the results show of the trajectories themselves, as their records go by.
+    """Keeps what the results show of the trajectories themselves, as their records go by, and states to restart from.
 
-    sample_times : record indices at which states are kept (the invariant law's sample)
-    thin : of every so many trajectories of a block, one is sampled
+    sampled : states that are kept (the invariant law's sample); restarted : states to restart from, None for none
     path_records : first records of trajectory 0 that are kept as a picture
     store : keep every record
     """
 
     ensemble: SimulatedEnsemble | RecordedEnsemble
-    sample_times: np.ndarray
-    thin: int
+    sampled: Selection
+    restarted: Selection | None
     path_records: int
     store: bool
     samples: list[np.ndarray] = field(default_factory=list)
+    restarts: list[np.ndarray] = field(default_factory=list)
     path: list[np.ndarray] = field(default_factory=list)
     snapshots: list[np.ndarray] = field(default_factory=list)
+    sums: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
-    def for_run(cls, ensemble: SimulatedEnsemble | RecordedEnsemble, particles: int, store: bool) -> Recorder:
-        """Sample twice as many states as there are particles, so that a floor can be computed from halves."""
-        wanted = 2 * metrics.affordable(particles, ensemble.dimension)
-        records = ensemble.pairing.records
-        count = min(records, -(-wanted // ensemble.trajectories))
-        times = np.unique((np.arange(count) + 1) * records // count - 1)
-        return cls(ensemble, times, max(1, ensemble.trajectories // wanted), min(records, _PATH_RECORDS), store)
+    def for_run(
+        cls,
+        ensemble: SimulatedEnsemble | RecordedEnsemble,
+        particles: int,
+        store: bool,
+        restarts: int = 0,
+        starts: bool = False,
+    ) -> Recorder:
+        """Sample twice as many states as there are particles, so that a floor can be computed from halves.
+
+        Parameters
+        ----------
+        restarts : number of states to restart from
+        starts : whether states have to have the law of the starts of pairs, see `Selection.of`
+        """
+        sampled = Selection.of(ensemble, 2 * metrics.affordable(particles, ensemble.dimension), starts)
+        restarted = Selection.of(ensemble, restarts, starts) if restarts else None
+        return cls(ensemble, sampled, restarted, min(ensemble.pairing.records, _PATH_RECORDS), store)
 
     def watch(self, block: Block, windows: Iterator[Window]) -> Iterator[Window]:
         """Pass windows on, keeping what is wanted of their new records."""
-        seen, kept, stored = -1, [], []
+        seen, kept, again, stored = -1, [], [], []
+        total, count = np.zeros((2, self.ensemble.dimension)), 0
         for window in windows:
+            # windows overlap by the lag
             new = np.arange(max(window.first, seen + 1), window.first + len(window.states))
             seen = window.first + len(window.states) - 1
-            wanted = np.intersect1d(new, self.sample_times) - window.first
-            kept.append(window.states[wanted][:, :, :: self.thin])
+            states = window.states[new - window.first]
+            total += states.sum(axis=(0, 2)), np.einsum("rdn,rdn->d", states, states)
+            count += len(states) * states.shape[2]
+            kept.append(self.sampled.taken(window, new))
+            if self.restarted is not None:
+                again.append(self.restarted.taken(window, new))
             if self.store:
-                stored.append(window.states[new - window.first])
+                stored.append(states)
             if block.index == 0:
                 early = new[new < self.path_records] - window.first
                 self.path.append(window.states[early][:, :, 0])
             yield window
-        self.samples.append(np.concatenate(kept).transpose(0, 2, 1).reshape(-1, self.ensemble.dimension))
+        self.sums.append(np.append(total, count))
+        self.samples.append(_as_rows(kept))
+        if again:
+            self.restarts.append(_as_rows(again))
         if self.store:
             self.snapshots.append(np.concatenate(stored).transpose(2, 0, 1))
 
-    def datasets(self, comm: MPI.Comm, groups: list[Moments]) -> dict[str, Any]:
+    def datasets(self, comm: MPI.Comm) -> dict[str, Any]:
         """What of it goes into the results. Collective."""
-        d, terms = self.ensemble.dimension, comm.allreduce(len(groups))
-        count = comm.allreduce(round(sum(group.count for group in groups)))
-        mean, square = (
-            sum_blocks(comm, [g.vectors[name] for g in groups if g.count], (d,), terms) / count
-            for name in ("state", "square")
-        )
+        d, pairing = self.ensemble.dimension, self.ensemble.pairing
+        sums = sum_blocks(comm, self.sums, (2 * d + 1,), len(self.ensemble.blocks))
+        mean, square = sums[:d] / sums[-1], sums[d:-1] / sums[-1]
         found = {
             "ensemble/mean": mean,
             "ensemble/variance": np.maximum(square - mean**2, 0.0),
             "ensemble/sample": gather_blocks(comm, self.samples, d),
             "ensemble/path": gather_blocks(comm, self.path, d),
-            "ensemble/path_interval": self.ensemble.pairing.interval,
+            "ensemble/path_interval": pairing.interval,
         }
         if self.store:
-            rows = np.concatenate(self.snapshots) if self.snapshots else np.empty((0, self.ensemble.pairing.records, d))
+            rows = np.concatenate(self.snapshots) if self.snapshots else np.empty((0, pairing.records, d))
             start, _ = span(local(self.ensemble.blocks, comm))
             found["ensemble/snapshots"] = Rows(rows, start, self.ensemble.trajectories)
         return found
+
+
+def _as_rows(parts: list[np.ndarray]) -> np.ndarray:
+    """(n, d) rows of arrays (times, d, trajectories), one time after the other."""
+    states = np.concatenate(parts)
+    return states.transpose(0, 2, 1).reshape(-1, states.shape[1])

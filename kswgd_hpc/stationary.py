@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kswgd_hpc.galerkin import Moments
-from kswgd_hpc.parallel import gather_blocks
-from kswgd_hpc.spectrum import Space, Spectrum, Sums, gram_matrix
+from kswgd_hpc.estimators import weighted_sum
+from kswgd_hpc.galerkin import group_sums
+from kswgd_hpc.records import Pairs
+from kswgd_hpc.spectrum import Space, Spectrum
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class StationaryMeans:
         return weights / weights.sum()
 
 
-def correct(space: Space, spectrum: Spectrum, flux) -> StationaryMeans:
+def correct(space: Space, spectrum: Spectrum) -> StationaryMeans:
     """Means under the invariant law from the flux sums. Collective.
 
     Each mean is the average of two estimates, the generator's and the ensemble's own (zero), weighted by their
@@ -47,42 +48,38 @@ def correct(space: Space, spectrum: Spectrum, flux) -> StationaryMeans:
 
     Parameters
     ----------
-    space : of the Dirichlet form, in which weights and test functions live
+    space : of the Dirichlet form, in which weights and test functions live; its sums have "flux"
     spectrum : eigenpairs found in it
-    flux : distributed PETSc matrix, sum of psi (G psi)^T over all groups
     """
-    sums = space.sums
-    W, V = space.basis, spectrum.coefficients.real[:, 1:]
-    drift = sums.vector("flux", sums.size) @ W
-    matrix = space.project_flux(flux, drift)
-    inverse = np.linalg.pinv(matrix.T)
-    weights = -inverse @ drift
-    # coefficients of the eigenfunctions in the orthonormal basis: phi_k = psi W y_k
-    y = np.linalg.lstsq(W, V, rcond=None)[0]
-    mine = [_influence(sums, group, W, V, weights, weights @ y) for group in sums.groups if group.count]
-    widths = (V.shape[1], V.shape[1], W.shape[1])
-    own, mixed, residual = (
-        gather_blocks(sums.comm, [parts[kind][None] for parts in mine], width) / sums.count
-        for kind, width in enumerate(widths)
-    )
-    scale = len(own) / max(len(own) - 1, 1)
-    variance = scale * ((mixed - residual @ inverse.T @ y) ** 2).sum(axis=0)
-    own = scale * (own**2).sum(axis=0)
+    sums, V = space.sums, spectrum.coefficients.real[:, 1:]
+    drift = sums.vectors["flux"]
+    # mean of (psi - m) (G psi)^T in the basis: left of it G has mean zero under the law that is looked for
+    matrix = space.project(sums.form("flux", np.zeros(sums.size), drift, 0.0))
+    weights = -_solved(matrix.T, space.components(drift))
+    # components of the eigenfunctions in the orthonormal basis: phi_k = psi W y_k
+    y = space.expand(V)
+    means = weights @ y
+    slope, response = space.coefficients(weights), space.coefficients(_solved(matrix, y))
+    constant, offset, dictionary = 1 - sums.mean @ slope, sums.mean @ V, sums.sample.dictionary
+
+    def influence(pairs: Pairs) -> np.ndarray:
+        """phi, the share in the error of the ensemble's own means; and that in the generator's means: w (phi - means)
+        at fixed weights w, and the change of the weights, which w G psi drives."""
+        phi, w = pairs.x @ V - offset, constant + pairs.x @ slope
+        change = dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x) @ response
+        both = np.concatenate([phi, w[:, None] * (phi - means - change)], axis=1)
+        return weighted_sum(both, pairs.weight)
+
+    shares, _count = group_sums(sums.sample, influence, 2 * V.shape[1])
+    groups = len(shares)
+    own, variance = np.split(groups / max(groups - 1, 1) * ((shares / sums.count) ** 2).sum(axis=0), 2)
     both = np.maximum(own + variance, 1e-300)
-    means, error = sums.comm.bcast((own / both * (weights @ y), np.sqrt(own * variance / both)))
-    return StationaryMeans(means, error)
+    return StationaryMeans(*sums.comm.bcast((own / both * means, np.sqrt(own * variance / both))))
 
 
-def _influence(sums: Sums, group: Moments, W: np.ndarray, V: np.ndarray, a: np.ndarray, means: np.ndarray) -> tuple:
-    """Sums over a group of phi (r,), of w (phi - means) (r,), and of w G psi W (q,), with w = 1 + (psi - mean) W a.
-
-    The first is the group's share in the error of the ensemble's own means. The generator's means move with a group by
-    the second, at fixed weights, and by the change of the weights, which the third drives.
-    """
-    x, count, mean, slope = group.vectors["x"], group.count, sums.mean, W @ a
-    constant = 1 - mean @ slope
-    weighted = x * constant + slope @ gram_matrix(group.matrices)
-    total = count * constant + x @ slope
-    phi = (x - count * mean) @ V
-    mixed = (weighted - total * mean) @ V - total * means
-    return phi, mixed, (group.vectors["flux"] * constant + slope @ group.matrices["flux"]) @ W
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """matrix^-1 right, or the least solution where the generator leaves something undecided."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(matrix) @ right

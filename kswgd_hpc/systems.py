@@ -182,6 +182,38 @@ def _expression_column(system: System | None, formulas, rows: int, path: str) ->
     return np.concatenate(parts)[:, None]
 
 
+def membership(system: System | None, dimension: int, sets, path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Function of states (d, batch) -> (batch,) that is 1 in A, 2 in B and 0 elsewhere.
+
+    Parameters
+    ----------
+    system : None for recorded data, whose components are called x1, x2, ...
+    sets : section of the configuration with the expressions A and B
+    path : its key, for messages
+    """
+
+    def inside(name: str) -> Callable[[np.ndarray], np.ndarray]:
+        text, where = getattr(sets, name), f"{path}.{name}"
+        if system is not None:
+            return observable(system, text, where)
+        names = [f"x{i + 1}" for i in range(dimension)]
+        with key(where):
+            expression = Expression(text, names, reductions=True)
+        return lambda states: expression(dict(zip(names, states, strict=True)))
+
+    in_a, in_b = inside("A"), inside("B")
+
+    def label(states: np.ndarray) -> np.ndarray:
+        a, b = in_a(states) != 0, in_b(states) != 0
+        if (a & b).any():
+            raise ConfigurationError(
+                f"{path}: a state that the system reached is in A and in B; they have to be disjoint"
+            )
+        return a + 2 * b.astype(np.int8)
+
+    return label
+
+
 def observable(system: System, text: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
     """Observable (d, batch) -> (batch,) from an expression, tried once on a state."""
     with key(path):

@@ -14,11 +14,9 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.backend import array_module, to_host
-from kswgd_hpc.coordinates import Coordinates, project
 from kswgd_hpc.errors import TransportError
 from kswgd_hpc.parallel import Block, cut, quantum_exponent, to_fixed
 from kswgd_hpc.spectrum import Spectrum
-from spde.mobility import MobilityField
 
 _BLOCK = 128
 _MAX_BLOCKS = 256
@@ -133,8 +131,8 @@ class Flow:
         """Where the particles at z are after a move."""
         return z + move
 
-    def largest(self, move) -> float:
-        """Longest of the moves in scaled coordinates, of this rank's particles."""
+    def largest(self, z, move) -> float:
+        """Longest of the moves of this rank's particles, in scaled coordinates."""
         return _largest(move)
 
     def _join(self, parts: list, like):
@@ -143,20 +141,21 @@ class Flow:
 
 
 class LocalFlow(Flow):
-    """The same flow where the mobility depends on the state: it moves states, rows x (n, d), not coordinates.
+    """The same flow where the mobility of the coordinates depends on the state: it moves states, rows x (n, d).
 
     M(x) stands in the velocity, not in front of an integral of gradients: `gradient` gives M grad kappa in state space.
     After each move states return to where the system can be, such as a manifold.
 
     Parameters
     ----------
-    field : mobility of the states; the others as for Flow
+    mobility : M of the states; the others as for Flow
     """
 
-    def __init__(self, comm: MPI.Comm, spectrum: Spectrum, field: MobilityField, blocks: list[Block], particles: int):
+    def __init__(self, comm: MPI.Comm, spectrum: Spectrum, mobility, blocks: list[Block], particles: int):
         super().__init__(comm, spectrum, 0.0, blocks, particles)
-        self._coordinates: Coordinates = spectrum.coordinates
-        self._field = field
+        self._coordinates = spectrum.coordinates
+        self._state_mobility = mobility
+        self._retract = getattr(mobility, "retract", None)
 
     def values(self, x) -> list:
         """Features of each block."""
@@ -168,8 +167,7 @@ class LocalFlow(Flow):
         parts = []
         for part, psi in zip(self._slices, values, strict=True):
             slope = self._dictionary.gradient(self._coordinates.of_rows(x[part]), weights, psi)
-            states = np.ascontiguousarray(x[part].T)
-            parts.append(self._field.apply(states, self._coordinates.slope(slope)))
+            parts.append(self._coordinates.lift(slope, self._state_mobility, np.ascontiguousarray(x[part].T)))
         return self._join(parts, x)
 
     def displacement(self, impulse):
@@ -177,13 +175,18 @@ class LocalFlow(Flow):
         return -impulse
 
     def arrive(self, x, move):
-        """Where the particles at x are after a move: on the manifold."""
-        return np.ascontiguousarray(self._field.retract(np.ascontiguousarray((x + move).T)).T)
+        """Where the particles at x are after a move: on the manifold, if there is one."""
+        end = x + move
+        return end if self._retract is None else np.ascontiguousarray(self._retract(np.ascontiguousarray(end.T)).T)
 
-    def largest(self, move) -> float:
-        """Longest of the moves in scaled coordinates, of this rank's particles."""
-        moves = [project(self._coordinates.matrix, move[part].T) / self._coordinates.scale for part in self._slices]
-        return max(map(_largest, moves), default=0.0)
+    def largest(self, x, move) -> float:
+        """Longest of the moves of this rank's particles, in scaled coordinates."""
+        still = np.zeros(x.shape[1])
+        moves = [
+            self._coordinates.velocity(np.ascontiguousarray(move[part].T), np.ascontiguousarray(x[part].T), still)
+            for part in self._slices
+        ]
+        return max((_largest(move) for move in moves), default=0.0)
 
 
 def _sum_and_maximum(incoming, outgoing, _datatype) -> None:
@@ -218,7 +221,7 @@ def transport(
     Parameters
     ----------
     flow : velocity field
-    z : (n, c) scaled coordinates of this rank's particles; for a LocalFlow their states (n, d)
+    z : (n, c) scaled coordinates of this rank's particles; their states (n, d) for a LocalFlow
     steps : at most this many accepted steps
     step_size : fixed h in flow time, or None for an automatic one
     displacement_limit : largest move in one step, in standard deviations of the ensemble
@@ -227,7 +230,7 @@ def transport(
     Returns
     -------
     z : where the particles end
-    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse for constant M
+    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse; not for a LocalFlow
     history : History
 
     Raises
@@ -239,7 +242,7 @@ def transport(
     means, _ = flow.means(values, 0.0)
     gradient = flow.gradient(z, values, means)
     # the first step is limited by the velocity at the start: the only extra reduction there is
-    speed = flow.comm.allreduce(flow.largest(flow.displacement(gradient)), op=MPI.MAX)
+    speed = flow.comm.allreduce(flow.largest(z, flow.displacement(gradient)), op=MPI.MAX)
     h = min(0.05, displacement_limit / max(speed, 1e-300)) if automatic else step_size
     impulse, previous, previous_h = z * 0, None, 0.0
     time, record = 0.0, [(0.0, means, 0.0, 0.0)]
@@ -250,7 +253,7 @@ def transport(
         move = flow.displacement(effective) * h
         trial = flow.arrive(z, move)
         values = flow.values(trial)
-        new_means, moved = flow.means(values, flow.largest(move))
+        new_means, moved = flow.means(values, flow.largest(z, move))
         new_energy = _energy(new_means, flow.rates)
         if not np.isfinite(new_energy + moved):
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")

@@ -214,6 +214,11 @@ class SemilinearEquation:
         parts = np.split(np.ascontiguousarray(array, dtype=float), len(self.names))
         return transform(parts[0]) if len(parts) == 1 else np.concatenate([transform(part) for part in parts])
 
+    def pointwise_variance(self, variances: np.ndarray) -> np.ndarray:
+        """(fields * grid_size,) variance at each grid point of independent modes of given variances (d,)."""
+        parts = np.split(variances, len(self.names))
+        return np.concatenate([self.domain.pointwise_variance(part) for part in parts])
+
     def mode_map(self, count: int) -> np.ndarray:
         """(count, d) matrix from states to the Laplacian coefficients of lowest wavenumber, field by field in turn.
 

@@ -162,8 +162,18 @@ class Expression:
                 outcome = _COMPARE[type(op)](self._walk(left, values, reduce), self._walk(right, values, reduce))
                 return np.asarray(outcome, dtype=float)
 
-    def symbolic(self):
-        """The expression as SymPy, for derivatives and kernels. Raises ExpressionError on reductions."""
+    def symbolic(self, reduction: Callable | None = None):
+        """The expression as SymPy, for derivatives and kernels.
+
+        Parameters
+        ----------
+        reduction : called with the name of a reduction and its SymPy argument, gives the SymPy symbol that stands for
+            it; without it reductions are refused
+
+        Raises
+        ------
+        ExpressionError : on comparisons, and on reductions that are not replaced
+        """
         import sympy  # half a second to import: only runs that need a derivative pay
 
         symbols = {name: sympy.Symbol(name, real=True) for name in self.variables}
@@ -182,6 +192,8 @@ class Expression:
                     return symbols[name]
                 case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _ELEMENTWISE:
                     return getattr(sympy, {"abs": "Abs"}.get(name, name))(build(argument))
+                case ast.Call(func=ast.Name(id=name), args=[argument]) if reduction is not None:
+                    return reduction(name, build(argument))
             raise self._refuse("only a smooth pointwise formula is allowed here; found a reduction or comparison")
 
         formula = build(self._tree)

@@ -104,6 +104,10 @@ class ModeMobility:
         modes = self.system.to_modes(np.ascontiguousarray(rows.T)) * self.variances[:, None]
         return np.ascontiguousarray(self.system.from_modes(modes).T) / self.system.domain.cell
 
+    def at_points(self, _states: np.ndarray) -> np.ndarray:
+        """(points, 1) diagonal of M."""
+        return self.system.pointwise_variance(self.variances)[:, None]
+
 
 class MultipliedField(MobilityField):
     """M(x) = B(x) B(x)^T / 2 of noise that is multiplied on the grid, B(x) xi = g(u) W with W = sum_j q_j xi_j e_j.
@@ -130,6 +134,18 @@ class MultipliedField(MobilityField):
         spread = self._spread(amplitudes, np.ascontiguousarray(slopes.T)) * equation.scales[:, None]
         values = amplitudes * equation.each(equation.domain.synthesis, spread)
         return np.ascontiguousarray(equation.from_fields(values).T) / 2
+
+    def at_points(self, states: np.ndarray) -> np.ndarray:
+        """(fields * grid_size, n) diagonal of the mobility of the fields on the grid, at states (d, n)."""
+        equation, domain, amplitudes = self._equation, self._equation.domain, self._equation.amplitudes(states)
+        if domain.is_grid:
+            return amplitudes**2 * equation.pointwise_variance(equation.scales**2 / 2)[:, None]
+        total = np.zeros(amplitudes.shape)
+        for mode, scales in enumerate(equation.scales.reshape(len(equation.names), -1).T):
+            # the product is projected on the modes
+            noise = amplitudes * np.kron(scales[:, None], domain.modes([mode]))
+            total += equation.fields(equation.from_fields(noise)) ** 2
+        return total / 2
 
     def seen_by(self, matrix: np.ndarray | None, states: np.ndarray) -> np.ndarray:
         """(k, n, c) directions of the coordinates J x at states (d, n)."""

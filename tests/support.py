@@ -10,8 +10,10 @@ from pathlib import Path
 from mpi4py import MPI
 
 from kswgd_hpc.config import parse
+from kswgd_hpc.galerkin import assemble
 from kswgd_hpc.parallel import local
-from kswgd_hpc.plan import assembler_for, build
+from kswgd_hpc.pipeline import sample_of
+from kswgd_hpc.plan import build, collector_for, matrices_for, pilot_sample
 from kswgd_hpc.storage import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +50,12 @@ output: {directory: out}
 """
 
 
+# the same with everything that is computed on request
+EVERYTHING = SMALL.replace(
+    "  modes: 8\n", "  modes: 8\n  vamp: true\n  certify: true\n  sets: {A: mean(u) < -0.5, B: mean(u) > 0.5}\n"
+)
+
+
 def mpi_environment() -> dict[str, str]:
     """The environment without the traces of an mpiexec that pytest itself may run under."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX", "PMI_", "OMPI_UNIVERSE"))}
@@ -71,13 +79,13 @@ def results(directory: Path) -> dict:
     return read_results(path)[0]
 
 
-def moments(text: str, comm: MPI.Comm = MPI.COMM_SELF):
-    """Configuration, plan, assembler, and the Galerkin sums of this rank's groups. Collective."""
+def sums(text: str, comm: MPI.Comm = MPI.COMM_SELF):
+    """Configuration, plan, and the Galerkin sums of its ensemble. Collective."""
     config = parse(text)
     plan = build(config)
-    pilot = plan.ensemble.pilot(comm, plan.matrix, lambda _units: None)
-    assembler = assembler_for(config, plan, pilot)
-    groups = []
-    for block in local(plan.ensemble.blocks, comm):
-        groups += assembler.group_moments(plan.ensemble.windows(block), plan.ensemble.segments)
-    return config, plan, assembler, groups
+    pilot = pilot_sample(comm, config, plan, lambda _units: None)
+    collector, dictionary = collector_for(config, plan, pilot)
+    blocks = local(plan.ensemble.blocks, comm)
+    records = [collector.collect(block, plan.ensemble.windows(block)) for block in blocks]
+    sample = sample_of(comm, config, plan, collector, dictionary, records)
+    return config, plan, assemble(sample, matrices_for(config, plan))

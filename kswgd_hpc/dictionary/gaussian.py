@@ -9,6 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from kswgd_hpc.backend import array_module
+from kswgd_hpc.dictionary.centres import join_to_first_half
+from kswgd_hpc.dictionary.contractions import form, quadratic, times
+
+_CACHED = 2**16  # numbers that stay in a core's cache
+_FAR = 1e-200
 
 
 class GaussianDictionary:
@@ -20,7 +25,11 @@ class GaussianDictionary:
     bandwidth : h
     """
 
+    kind = "gaussian"
     bound = 1.0
+    smoothness = 2
+    sparse = False
+    partition = True
 
     def __init__(self, centres: np.ndarray, bandwidth: float):
         self.centres = centres
@@ -30,12 +39,25 @@ class GaussianDictionary:
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z; each row sums to one."""
         xp = array_module(z)
-        # |z|^2 is common to a row and cancels; the largest exponent is taken off so that no point is too far away
-        values = z @ (self.centres.T / self.bandwidth**2)
-        values -= (self.centres**2).sum(axis=1) / (2 * self.bandwidth**2)
-        values -= values.max(axis=1, keepdims=True)
-        xp.exp(values, out=values)
-        values /= values.sum(axis=1, keepdims=True)
+        # one product gives all exponents -|z - z_i|^2 / (2 h^2)
+        squares = (z**2).sum(axis=1)[:, None] / -2
+        points = xp.concatenate([z, xp.ones((len(z), 1)), squares], axis=1)
+        centres = self.centres.T / self.bandwidth**2
+        rest = (self.centres**2).sum(axis=1)[None] / (-2 * self.bandwidth**2)
+        centres = xp.concatenate([centres, rest, xp.full_like(rest, 1 / self.bandwidth**2)])
+        values, ones = points @ centres, xp.ones(self.size)
+        # on the host the rest is done in parts that stay in the cache, each number one and the same work in any part
+        size = max(1, _CACHED // self.size) if xp is np else max(1, len(z))
+        for start in range(0, len(z), size):
+            part = values[start : start + size]
+            xp.exp(part, out=part)
+            total = part @ ones
+            far = ~(total >= _FAR)
+            if far.any():  # where all have vanished, the largest is taken off the part that differs between them
+                exponents = points[start : start + size][far, :-1] @ centres[:-1]
+                part[far] = xp.exp(exponents - exponents.max(axis=1, keepdims=True))
+                total[far] = part[far] @ ones
+            part *= (1 / total)[:, None]
         return values
 
     def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
@@ -47,17 +69,36 @@ class GaussianDictionary:
         weighted = psi * weights
         return (weighted @ self.centres - weighted.sum(axis=1)[:, None] * (psi @ self.centres)) / self.bandwidth**2
 
-    def dirichlet_form(self, z: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+    def gradients(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """(n, k, c) gradients of the combinations psi @ weights, weights (p, k): see `gradient`."""
+        psi = self.values(z) if values is None else values
+        pulled = psi @ (weights[:, :, None] * self.centres[:, None, :]).reshape(self.size, -1)
+        pulled = pulled.reshape(len(z), weights.shape[1], -1)
+        return (pulled - (psi @ weights)[:, :, None] * (psi @ self.centres)[:, None, :]) / self.bandwidth**2
+
+    def dirichlet_form(
+        self,
+        z: np.ndarray,
+        mobility: np.ndarray,
+        values: np.ndarray | None = None,
+        columns: slice = slice(None),
+    ) -> np.ndarray:
         """Sum over points of grad psi_i . K grad psi_j, (p, p), from matrix products: see `gradient`."""
         psi = self.values(z) if values is None else values
         origin = self.centres.mean(axis=0)
         centres = self.centres - origin
         local = psi @ centres
+        if mobility.ndim == 3:
+            slopes = [psi * (centre - mean[:, None]) for centre, mean in zip(centres.T, local.T)]
+            return form(slopes, mobility, columns) / self.bandwidth**4
         projected = local @ mobility
-        cross = psi.T @ (psi * (projected @ centres.T))
-        form = psi.T @ (psi * (projected * local).sum(axis=1)[:, None]) - cross - cross.T
-        form += (centres @ mobility @ centres.T) * (psi.T @ psi)
-        return form / self.bandwidth**4
+        # (z_i - zbar) . K (z_j - zbar): half the part of zbar alone goes with each of the mixed parts
+        pulled = psi * ((projected * local).sum(axis=1)[:, None] / 2 - projected @ centres.T)
+        some = psi[:, columns]
+        total = psi.T @ pulled[:, columns]
+        total = total + (total.T if columns == slice(None) else pulled.T @ some)
+        total += (centres @ mobility @ centres[columns].T) * (psi.T @ some)
+        return total / self.bandwidth**4
 
     def generator(
         self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray, values: np.ndarray | None = None
@@ -69,53 +110,21 @@ class GaussianDictionary:
         Parameters
         ----------
         z, drift : (n, c) points, and drift of the coordinates there
-        mobility : (c, c) K
+        mobility : (c, c) K, or (n, c, c) where it depends on the state
         values : (n, p) of the functions at z where they are known already
         """
         psi = self.values(z) if values is None else values
-        local = drift - (2 / self.bandwidth**2) * ((psi @ self.centres) @ mobility)
+        local = drift - (2 / self.bandwidth**2) * times(psi @ self.centres, mobility)
         t = local @ (self.centres.T / self.bandwidth**2)
-        t += ((self.centres @ mobility) * self.centres).sum(axis=1) / self.bandwidth**4
+        t += quadratic(mobility, self.centres) / self.bandwidth**4
         t -= (psi * t).sum(axis=1)[:, None]
         t *= psi
         return t
 
     def coarsening(self) -> np.ndarray:
         """(p, p // 2) map to half as many functions: each joined to the nearest of the first half."""
-        half = max(1, self.size // 2)
-        nearest = np.argmin(_square_distances(self.centres, self.centres[:half]), axis=1)
-        return np.eye(half)[nearest]
+        return np.eye(max(1, self.size // 2))[join_to_first_half(self.centres)]
 
-
-def _square_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
-    return np.maximum(squares, 0.0)
-
-
-def automatic_bandwidth(centres: np.ndarray) -> float:
-    """1.2 times the median distance from a centre to its nearest neighbour: smooth, and still well conditioned."""
-    squares = _square_distances(centres, centres)
-    np.fill_diagonal(squares, np.inf)
-    return 1.2 * float(np.sqrt(np.median(squares.min(axis=1))))
-
-
-def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
-    """Indices of `count` points, each the farthest from those before it; the first is nearest the mean.
-
-    Every prefix is a coarser cover of the same region. Source: Gonzalez 1985.
-
-    Parameters
-    ----------
-    points : (n, c) array
-    count : at most n; fewer are returned when points coincide
-    """
-    first = int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))
-    chosen = [first]
-    distance = ((points - points[first]) ** 2).sum(axis=1)
-    while len(chosen) < count:
-        farthest = int(np.argmax(distance))
-        if distance[farthest] == 0:
-            break
-        chosen.append(farthest)
-        np.minimum(distance, ((points - points[farthest]) ** 2).sum(axis=1), out=distance)
-    return np.array(chosen)
+    def parameters(self) -> dict[str, np.ndarray]:
+        """What `GaussianDictionary` is made from."""
+        return {"centres": self.centres, "bandwidth": np.array(self.bandwidth)}

@@ -9,11 +9,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kswgd_hpc.report import canvas, feynman_kac, page, particles, spectrum, summary, trajectory, view
+from kswgd_hpc.report import (
+    canvas,
+    feynman_kac,
+    kinetics,
+    page,
+    particles,
+    spectrum,
+    summary,
+    trajectory,
+    transitions,
+    view,
+)
 
 SECTIONS = (
     spectrum.rates,
     spectrum.eigenfunctions,
+    kinetics.timescales,
+    kinetics.singular_values,
+    transitions.transitions,
     trajectory.trajectory,
     particles.laws,
     particles.convergence,

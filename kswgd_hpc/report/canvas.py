@@ -9,7 +9,9 @@ from contextlib import AbstractContextManager
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 # Okabe and Ito's colours, told apart with any colour vision
 BLACK, GREY, BLUE, SKY = "#222222", "#9a9a9a", "#0072b2", "#56b4e9"
@@ -80,6 +82,13 @@ def whole_decades(ax: Axes) -> None:
     """Widen a logarithmic vertical axis to powers of ten."""
     low, high = np.log10(ax.get_ylim())
     ax.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
+
+
+def plain_logarithm(axis: Axis) -> None:
+    """Marks at 1, 2 and 5 of each decade of a logarithmic axis, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def image_panel(ax: Axes) -> None:

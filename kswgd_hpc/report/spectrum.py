@@ -49,7 +49,7 @@ def rates(run: Run) -> Section | None:
         limit = limit if limit < 2 * values.real.max() else np.nan
         caption = _REAL_CAPTION + (_LIMIT_CAPTION if np.isfinite(limit) else "")
         picture = Picture(_real_figure(values.real, sampling, dictionary, limit), caption)
-    table = _rates_table(values[:_TABLE_ROWS], sampling, dictionary)
+    table = _rates_table(run, values[:_TABLE_ROWS], sampling, dictionary)
     return Section("Rates", _rates_finding(run, sampling, dictionary), [picture, table])
 
 
@@ -107,29 +107,49 @@ def _complex_figure(values, sampling, dictionary) -> Figure:
     return figure
 
 
-def _rates_table(values, sampling, dictionary) -> Table:
+def _rates_table(run: Run, values, sampling, dictionary) -> Table:
     header = ["k", "rate λₖ [1/time]", "time scale 1/Re λₖ", "sampling error", "dictionary error"]
+    shown = slice(1, len(values) + 1)
+    time_step, residuals, spurious = (
+        run.data[f"koopman/{name}"][shown] if f"koopman/{name}" in run.data else None
+        for name in ("rates_time_step_error", "true_residuals", "spurious")
+    )
+    header += ["time-step error"] * (time_step is not None) + ["true residual"] * (residuals is not None)
     if oscillates := _is_complex(values):
         header.append("period 2π/|Im λₖ|")
     rows = []
     for k, value in enumerate(values):
         errors = [error(sampling[k]), error(dictionary[k])]
+        if time_step is not None:
+            errors.append(error(time_step[k]))
+        if residuals is not None:
+            errors.append(error(residuals[k]) + (" (spurious)" if spurious[k] else ""))
         row = [str(k + 1), complex_number(value), number(1 / value.real if value.real > 0 else np.nan), *errors]
         if oscillates:
             turning = abs(value.imag) > 1e-9 * abs(value)
             row.append(number(2 * np.pi / abs(value.imag)) if turning else NONE)
         rows.append(row)
-    return Table(header, rows, "The slowest modes. A dash stands for what could not be estimated, or does not apply.")
+    caption = "The slowest modes. A dash stands for what could not be estimated, or does not apply."
+    if residuals is not None:
+        caption += (
+            " The true residual |Kφ − μφ| / |φ| comes from two independent successors of each state; a mode is "
+            "spurious where it is beyond |μ| / 2."
+        )
+    return Table(header, rows, caption)
 
 
 def _rates_finding(run: Run, sampling: np.ndarray, dictionary: np.ndarray) -> str:
     slowest = run.rates[1]
     text = f"The slowest mode has rate {complex_number(slowest)}"
-    for deviation, source in ((sampling[0], "sampling"), (dictionary[0], "dictionary")):
+    time_step = run.data.get("koopman/rates_time_step_error", [0.0, np.nan])[1]
+    for deviation, source in ((sampling[0], "sampling"), (dictionary[0], "dictionary"), (time_step, "time step")):
         text += f" ± {error(deviation)} ({source})" if np.isfinite(deviation) else ""
     text += " per unit of time"
     text += f", a time scale of {number(1 / slowest.real, 3)}. " if slowest.real > 0 else ". "
     text += _gap(run.rates[1:].real)
+    if "koopman/spurious" in run.data and run.data["koopman/spurious"].any():
+        names = ", ".join(str(k) for k in np.flatnonzero(run.data["koopman/spurious"]))
+        text += f"By their true residuals these modes are spurious: {names}. "
     if rejected := int(run.data["koopman/rejected"]):
         text += f"{count(rejected, 'further mode')} of those asked for could not be told from sampling noise."
     return text.strip()
@@ -153,9 +173,14 @@ def eigenfunctions(run: Run) -> Section | None:
     if not run.has_eigenfunctions:
         return None
     modes = _distinct(run.rates[1 : _SHOWN_FUNCTIONS + 2])[:_SHOWN_FUNCTIONS]
-    if run.dimension == 2 and run.system is None and np.ptp(run.sample, axis=0).all():
+    if plane(run):
         return _maps(run, modes)
     return _profiles(run, modes)
+
+
+def plane(run: Run) -> bool:
+    """Whether states are points of a plane that the ensemble fills."""
+    return run.dimension == 2 and run.system is None and bool(np.ptp(run.sample, axis=0).all())
 
 
 def _distinct(values: np.ndarray) -> list[int]:
@@ -184,7 +209,7 @@ def _faces(run: Run, modes: list[int], states: np.ndarray) -> list[tuple[str, np
 def _profiles(run: Run, modes: list[int]) -> Section:
     """Eigenfunctions against one coordinate of the states."""
     faces = _faces(run, modes, run.sample)
-    x, label = _leading_coordinate(run, faces[0][1])
+    x, label = leading_coordinate(run, faces[0][1])
     described = f"the {label}" if run.system is not None else label
     rows, columns = canvas.grid(len(faces))
     figure, axes = canvas.panels(rows, columns, 2.7 if rows > 1 else 3.2)
@@ -212,8 +237,8 @@ def _profiles(run: Run, modes: list[int]) -> Section:
     return Section("Eigenfunctions", finding, [Picture(figure, caption)])
 
 
-def _leading_coordinate(run: Run, phi: np.ndarray) -> tuple[np.ndarray, str]:
-    """Spatial mean of fields; else the component that goes with the slowest mode most."""
+def leading_coordinate(run: Run, phi: np.ndarray) -> tuple[np.ndarray, str]:
+    """Spatial mean of the first field; else the component that a function of the states (n,) goes with most."""
     if run.system is not None:
         name = run.system.names[0]
         return run.spatial_means(run.sample)[name], f"spatial mean of {name}"

@@ -120,11 +120,30 @@ def _ensemble_rows(config: Config) -> list[tuple[str, str]]:
 def _koopman_rows(config: Config) -> list[tuple[str, str]]:
     if config.koopman is None:
         return []
-    dictionary = config.koopman.dictionary
-    size = f"degree {dictionary.degree}" if dictionary.kind == "polynomial" else count(dictionary.size, "function")
-    coordinates = config.koopman.coordinates
-    seen = "the state" if coordinates.kind == "identity" else f"{coordinates.count} Laplacian modes"
-    return [("estimator", config.koopman.estimator), ("dictionary", f"{dictionary.kind}, {size}, of {seen}")]
+    dictionary, coordinates = config.koopman.dictionary, config.koopman.coordinates
+    given = dictionary.model_dump(exclude={"kind"}, exclude_none=True)
+    parts = [dictionary.kind.replace("_", " "), *(f"{name} {_listed(value)}" for name, value in given.items())]
+    return [
+        ("estimator", config.koopman.estimator),
+        ("dictionary", ", ".join(parts)),
+        ("coordinates", _coordinates_in_words(coordinates)),
+    ]
+
+
+def _listed(value) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _coordinates_in_words(coordinates) -> str:
+    """What the dictionary sees."""
+    if coordinates.kind == "identity":
+        return "the state"
+    if coordinates.kind in ("modes", "pod"):
+        return f"{coordinates.count} {'Laplacian modes' if coordinates.kind == 'modes' else 'principal directions'}"
+    of = "" if coordinates.of.kind == "identity" else f" of {_coordinates_in_words(coordinates.of)}"
+    if coordinates.kind == "expressions":
+        return f"{_listed(coordinates.functions)}{of}"
+    return f"{coordinates.count} times, {coordinates.spacing:g} apart{of}"
 
 
 def _transport_rows(config: Config) -> list[tuple[str, str]]:

@@ -12,10 +12,11 @@ import numpy as np
 
 from kswgd_hpc import config as configuration
 from kswgd_hpc import storage, systems
-from kswgd_hpc.coordinates import Coordinates
-from kswgd_hpc.dictionary import Dictionary, GaussianDictionary, PolynomialDictionary
+from kswgd_hpc.coordinates import CoordinateMap, Coordinates
+from kswgd_hpc.dictionary import Dictionary, restore
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.metrics import subsample
+from kswgd_hpc.metrics import drawn, subsample
+from kswgd_hpc.plan import coordinate_map
 from kswgd_hpc.report import canvas
 from kswgd_hpc.spectrum import Spectrum
 from spde.domain import Interval
@@ -75,15 +76,22 @@ class Run:
         return len(self.data["ensemble/mean"])
 
     def component(self, index: int) -> str:
-        """Name of a component of the state."""
+        """Name of a component of the state, and how long ago where the states are delays."""
+        delay, place = divmod(index, self.dimension // self._delays)
         spec = self.config.system if self.config is not None else None
-        if isinstance(spec, configuration.DiffusionSystem):
-            return spec.components[index]
-        return f"component {index + 1}"
+        name = spec.components[place] if isinstance(spec, configuration.DiffusionSystem) else f"component {place + 1}"
+        return f"{name}, {delay * self.config.koopman.coordinates.spacing:g} earlier" if delay else name
+
+    @property
+    def _delays(self) -> int:
+        """Number of states of the system, one after the other, that a state of the ensemble holds."""
+        coordinates = self.config.koopman.coordinates if self.config is not None and self.config.koopman else None
+        return coordinates.count if coordinates is not None and coordinates.kind == "delay" else 1
 
     def fields(self, states: np.ndarray) -> np.ndarray:
-        """(n, grid points) values on the grid of states (n, d)."""
-        return self.system.fields(np.ascontiguousarray(states.T)).T
+        """(n, fields * grid points) values on the grid of states (n, d); the latest of delays."""
+        latest = states[:, : self.dimension // self._delays]
+        return self.system.fields(np.ascontiguousarray(latest.T)).T
 
     def spatial_means(self, states: np.ndarray) -> dict[str, np.ndarray]:
         """Name of each field -> (n,) its integral over the domain divided by the volume, for states (n, d)."""
@@ -97,9 +105,7 @@ class Run:
         states = self.data["ensemble/sample"]
         if "ensemble/sample_weights" not in self.data:
             return states
-        cumulated = np.cumsum(self.data["ensemble/sample_weights"])
-        levels = (np.arange(len(states)) + 0.5) / len(states) * cumulated[-1]
-        return states[np.searchsorted(cumulated, levels)]
+        return drawn(states, self.data["ensemble/sample_weights"])
 
     @cached_property
     def laws(self) -> list[Law]:
@@ -138,25 +144,30 @@ class Run:
             residuals=stored["residuals"][:count],
             coefficients=stored["coefficients"][:, :count],
             offsets=stored["offsets"][:count],
+            left=stored["coefficients"][:, :0],
+            left_offsets=stored["offsets"][:0],
             rejected=int(stored["rejected"]),
             floor=float(stored["noise_floor"]),
-            coordinates=Coordinates(
-                stored.get("coordinate_matrix"), stored["coordinate_mean"], stored["coordinate_scale"]
-            ),
+            coordinates=Coordinates(self._coordinate_map(), stored["coordinate_mean"], stored["coordinate_scale"]),
             dictionary=self._dictionary(),
         )
 
+    def _coordinate_map(self) -> CoordinateMap:
+        """The map to raw coordinates, as the run built it."""
+        matrix = self.data.get("koopman/coordinate_matrix")
+        return coordinate_map(self.config, systems.build(self.config), self.dimension // self._delays, matrix)
+
     def _dictionary(self) -> Dictionary:
-        if "koopman/centres" in self.data:
-            return GaussianDictionary(self.data["koopman/centres"], float(self.data["koopman/bandwidth"]))
-        return PolynomialDictionary(len(self.data["koopman/coordinate_mean"]), self.config.koopman.dictionary.degree)
+        inside = "koopman/dictionary/"
+        parameters = {name.removeprefix(inside): value for name, value in self.data.items() if name.startswith(inside)}
+        return restore(self.config.koopman.dictionary.kind, parameters)
 
     @property
     def has_eigenfunctions(self) -> bool:
         """Whether a mode besides the constant one was kept, and what is needed to evaluate it."""
         if "koopman/rates" not in self.data or len(self.rates) < 2:
             return False
-        return "koopman/centres" in self.data or self.config is not None
+        return self.config is not None
 
 
 def load(path: Path) -> Run:

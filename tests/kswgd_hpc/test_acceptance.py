@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import ROOT, SMALL, results, run_command
+from support import EVERYTHING, ROOT, results, run_command
 
 from kswgd_hpc.metrics import energy_distance, iid_floor
 
@@ -84,7 +84,7 @@ def test_feynman_kac_predictions_agree_with_monte_carlo(example, name):
 def test_results_have_the_same_bits_on_any_number_of_ranks(tmp_path):
     reference = None
     for ranks in (1, 2, 3, 4):
-        process = run_command(SMALL, tmp_path / str(ranks), ranks)
+        process = run_command(EVERYTHING, tmp_path / str(ranks), ranks)
         assert process.returncode == 0, process.stderr
         found = results(tmp_path / str(ranks))
         reference = reference or found

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import moments, results, run_command
+from support import results, run_command, sums
 
 from kswgd_hpc import transport
 from kswgd_hpc.config import parse
-from kswgd_hpc.coordinates import Coordinates
+from kswgd_hpc.coordinates import Coordinates, LinearMap
 from kswgd_hpc.dictionary import GaussianDictionary, PolynomialDictionary
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.galerkin import MATRICES
-from kswgd_hpc.mobility import LocalMobility, dirichlet_form, generator, mobility_of
+from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.parallel import local, span
 from kswgd_hpc.plan import build
-from kswgd_hpc.spectrum import reduce_sums, solve
+from kswgd_hpc.spectrum import solve
 from kswgd_hpc.stationary import correct
 from spde.diffusions import Diffusion
 from spde.manifolds import ManifoldDiffusion, Torus
@@ -60,12 +59,11 @@ kswgd: {particles: 10, initial: {kind: gaussian}}
 
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_form_and_generator_of_a_mobility_that_depends_on_the_state(name):
-    """Against sums over gradients and second derivatives of the constant-mobility generator, state by state."""
+    """Against the form and generator of constant mobilities, state by state."""
     dictionary = DICTIONARIES[name]
-    coordinates = Coordinates(None, np.array([0.1, -0.2]), np.array([0.7, 1.3]))
-    found = mobility_of(coordinates, PLANE.mobility)
-    assert isinstance(found, LocalMobility)
-    z, directions = coordinates(STATES), found.directions(STATES)
+    coordinates = Coordinates(LinearMap(None, 2), np.array([0.1, -0.2]), np.array([0.7, 1.3]))
+    assert not coordinates.constant_mobility(PLANE.mobility)
+    z, mobility = coordinates(STATES), coordinates.mobility(PLANE.mobility, STATES)
     values, drift = dictionary.values(z), coordinates.velocity(PLANE.drift(STATES))
     form, rates = 0, []
     for row in range(len(z)):
@@ -73,16 +71,14 @@ def test_form_and_generator_of_a_mobility_that_depends_on_the_state(name):
         K = coordinates.mobility(noise @ noise.T / 2)
         form = form + dictionary.dirichlet_form(z[[row]], K)
         rates.append(dictionary.generator(z[[row]], drift[[row]], K)[0])
-    np.testing.assert_allclose(dirichlet_form(dictionary, z, directions, values), form, atol=1e-12)
-    np.testing.assert_allclose(generator(dictionary, z, drift, directions, values), rates, atol=1e-12)
+    np.testing.assert_allclose(dictionary.dirichlet_form(z, mobility, values), form, atol=1e-12)
+    np.testing.assert_allclose(dictionary.generator(z, drift, mobility, values), rates, atol=1e-12)
 
 
 def solved(text: str):
     """Plan, spectrum of the Dirichlet form, and states (d, n) of the ensemble."""
-    config, plan, assembler, groups = moments(text)
-    sums = reduce_sums(MPI.COMM_SELF, "dirichlet", MATRICES["dirichlet"], groups, assembler.dictionary.size)
-    found, _ = solve(sums, assembler.coordinates, assembler.dictionary, 0.2, config.koopman.modes, 1e-9)
-    sums.destroy()
+    config, plan, means = sums(text)
+    found, _ = solve(means, ESTIMATORS["dirichlet"], 0.2, config.koopman.modes, 1e-9)
     ends = [list(plan.ensemble.windows(block))[-1].states[-1] for block in plan.ensemble.blocks]
     return plan, found, np.concatenate(ends, axis=1)
 
@@ -115,11 +111,9 @@ def test_mass_crosses_a_barrier_by_the_exact_law_where_mobility_depends_on_the_s
 def test_the_generator_balances_the_wells_of_a_manifold():
     """An ensemble that starts with too much in x > 0 is corrected by E[G f] = 0."""
     text = CIRCLE.replace("low: -1, high: 1", "low: [-0.5, -1], high: 1").replace("burn_in: 4", "burn_in: 0.5")
-    _config, plan, assembler, groups = moments(text)
-    sums = reduce_sums(MPI.COMM_SELF, "dirichlet", ("c0", "form"), groups, assembler.dictionary.size, ("flux",))
-    spectrum, space = solve(sums, assembler.coordinates, assembler.dictionary, 0.2, 12, 1e-9)
-    found = correct(space, spectrum, sums.matrices["flux"])
-    sums.destroy()
+    _config, plan, means = sums(text)
+    spectrum, space = solve(means, ESTIMATORS["dirichlet"], 0.2, 12, 1e-9)
+    found = correct(space, spectrum)
     windows = [w for block in plan.ensemble.blocks for w in plan.ensemble.windows(block)]
     states = np.concatenate([np.concatenate(list(w.states), axis=1) for w in windows], axis=1)
     assert (states[0] > 0).mean() > 0.58
@@ -170,10 +164,8 @@ system: {kind: diffusion, variables: [q], potential: (q**2-1)**2, temperature: 0
 ensemble: {trajectories: 400, initial: {kind: gaussian}, time_step: 0.05, burn_in: 20, duration: 100, lag_time: 0.4}
 koopman: {estimator: edmd, dictionary: {kind: gaussian, size: 150}, modes: 6}
 """
-    config, _, assembler, groups = moments(text)
-    sums = reduce_sums(MPI.COMM_SELF, "edmd", MATRICES["edmd"], groups, assembler.dictionary.size)
-    found, _ = solve(sums, assembler.coordinates, assembler.dictionary, 0.4, config.koopman.modes, 1e-9)
-    sums.destroy()
+    config, _, means = sums(text)
+    found, _ = solve(means, ESTIMATORS["edmd"], 0.4, config.koopman.modes, 1e-9)
     exact = np.array([0.07426, 0.51009, 0.54345 - 2.46030j, 0.54345 + 2.46030j])
     allowed = 3 * found.rates_error[1:5] + found.dictionary_error[1:5]
     assert (np.abs(found.rates[1:5] - exact) <= allowed).all()

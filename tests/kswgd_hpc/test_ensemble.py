@@ -61,7 +61,8 @@ def test_windows_of_a_simulation_hold_every_record_once():
 
 
 def test_a_simulation_without_a_lag_time_keeps_states():
-    ensemble = simulated({"  lag_time: 0.5\n": "", "estimator: reversible": "estimator: dirichlet"})
+    without = {"  lag_time: 0.5\n": "", "estimator: reversible": "estimator: dirichlet", "  vamp: true\n": ""}
+    ensemble = simulated(without | {"  sets: {A: mean(u) < -0.5, B: mean(u) > 0.5}\n": ""})
     assert ensemble.pairing.starts == 401
     assert all(block.shape[:2] == (401, 32) for block in collected(ensemble))
 
@@ -104,5 +105,5 @@ def test_many_trajectories_leave_a_bounded_sample():
         parse(SMALL.replace("trajectories: 100", "trajectories: 5000").replace("particles: 1000", "particles: 64"))
     )
     recorder = Recorder.for_run(plan.ensemble, 64, False)
-    assert recorder.thin == 5000 // 128
-    assert len(recorder.sample_times) == 1
+    assert recorder.sampled.thin == 5000 // 128
+    assert len(recorder.sampled.times) == 1

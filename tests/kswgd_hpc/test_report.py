@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import SMALL, run_command
+from support import EVERYTHING, run_command
 
 from kswgd_hpc import report
 from kswgd_hpc.report import particles, view
@@ -31,6 +31,9 @@ ensemble: {trajectories: 8, initial: {kind: gaussian}, time_step: 0.1, duration:
 SECTIONS = (
     "Rates",
     "Eigenfunctions",
+    "Timescales against lag",
+    "Singular values",
+    "Transitions between A and B",
     "A trajectory",
     "Particles before and after",
     "Convergence of the transport",
@@ -70,6 +73,8 @@ def linear_modes(rates, d: int = 2) -> dict:
         "koopman/lag_time": 0.1,
         "koopman/coordinate_mean": np.zeros(d),
         "koopman/coordinate_scale": np.ones(d),
+        "koopman/dictionary/coordinates": d,
+        "koopman/dictionary/degree": 1,
     }
 
 
@@ -109,7 +114,7 @@ def figures(page: str) -> list[str]:
 def run(tmp_path_factory):
     """Directory of a complete small run by the public command."""
     directory = tmp_path_factory.mktemp("report")
-    process = run_command(SMALL, directory)
+    process = run_command(EVERYTHING, directory)
     assert process.returncode == 0, process.stderr
     return directory / "out"
 
@@ -117,7 +122,7 @@ def run(tmp_path_factory):
 def test_a_complete_run_leaves_a_page_with_all_sections(run):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert headings(page) == list(SECTIONS)
-    assert len(figures(page)) == len(SECTIONS)
+    assert len(figures(page)) == len(SECTIONS) - 1  # singular values are a table
     assert len(page) < 3e6
     assert not list(run.glob("*.partial"))
 
@@ -179,6 +184,65 @@ def test_a_spectrum_of_noise_says_so(tmp_path):
     page = write(tmp_path, ensemble(2) | linear_modes([]), PLANE)
     assert "No mode stands above the sampling noise" in page
     assert "Eigenfunctions" not in headings(page)
+
+
+def kinetics(rates) -> dict:
+    """Datasets of timescales at three lags, and of a test that fails at the last of them."""
+    rates, lags = np.array(rates, dtype=complex), np.array([0.1, 0.2, 0.4])
+    powers = np.exp(-np.outer(lags, rates))
+    return {
+        "koopman/implied_timescales/lag_times": lags,
+        "koopman/implied_timescales/rates": np.tile(rates, (3, 1)),
+        "koopman/implied_timescales/errors": np.full((3, len(rates)), 0.1),
+        "koopman/chapman_kolmogorov/lag_times": lags,
+        "koopman/chapman_kolmogorov/predicted": powers,
+        "koopman/chapman_kolmogorov/estimated": powers + np.array([[0.0], [0.01], [0.07]]),
+        "koopman/chapman_kolmogorov/error": np.array([[0.0], [0.01], [0.02]]) * np.ones(len(rates)),
+    }
+
+
+@pytest.mark.parametrize("rates", [[0.5, 2.0], [1 + 3j, 1 - 3j]])
+def test_the_chapman_kolmogorov_test_is_judged_in_standard_errors(tmp_path, rates):
+    page = write(tmp_path, ensemble(2) | linear_modes(rates) | kinetics(rates), PLANE)
+    assert "Timescales against lag" in headings(page)
+    assert "2 of 4 autocorrelations lie within two standard errors" in page
+    assert "the largest difference is 3.5 standard errors" in page
+
+
+def test_certificates_are_columns_of_the_table_of_rates(tmp_path):
+    certificates = {
+        "koopman/rates_time_step_error": np.array([0, 0.003, 0.004]),
+        "koopman/true_residuals": np.array([0, 0.01, 0.4]),
+        "koopman/true_residuals_error": np.array([0, 0.001, 0.001]),
+        "koopman/spurious": np.array([False, False, True]),
+    }
+    page = write(tmp_path, ensemble(2) | linear_modes([0.125, 7.5]) | certificates, PLANE)
+    assert "<td>0.003</td><td>0.01</td>" in page
+    assert "<td>0.4 (spurious)</td>" in page
+    assert "± 0.003 (time step)" in page
+    assert "these modes are spurious: 2" in page
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_transitions_between_sets_are_shown_with_their_errors(tmp_path, d):
+    names = (
+        "rate_ab",
+        "rate_ba",
+        "flux",
+        "last_in_a",
+        "passage_ab",
+        "passage_ba",
+        "counted_rate_ab",
+        "counted_rate_ba",
+    )
+    found = {f"koopman/transitions/{name}": 0.25 for name in names}
+    found |= {f"koopman/transitions/{name}_error": 0.01 for name in names}
+    found |= {"koopman/transitions/monitoring_interval": 0.1, "koopman/committor/sample": np.linspace(0, 1, 400)}
+    page = write(tmp_path, ensemble(d) | found, PLANE if d == 2 else "")
+    assert "Transitions between A and B" in headings(page)
+    assert "<td>0.25 ± 0.01</td><td>0.25 ± 0.01</td>" in page
+    assert "by counting" in page
+    assert "committor at states of the ensemble" in page
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import moments
+from support import sums
 
+from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.parallel import local
-from kswgd_hpc.spectrum import reduce_sums, solve
+from kswgd_hpc.spectrum import solve
 from kswgd_hpc.stationary import correct
 
 COMM = MPI.COMM_WORLD
@@ -25,11 +26,9 @@ kswgd: {particles: 100, initial: {kind: gaussian}}
 def corrected(seed: int, temperature: float, comm: MPI.Comm = MPI.COMM_SELF):
     """Occupation x > 0 by the ensemble and corrected, of all records; the correction."""
     text = TILTED.replace("SEED", str(seed)).replace("TEMPERATURE", str(temperature))
-    _config, plan, assembler, groups = moments(text, comm)
-    sums = reduce_sums(comm, "dirichlet", ("c0", "form"), groups, assembler.dictionary.size, ("flux",))
-    spectrum, space = solve(sums, assembler.coordinates, assembler.dictionary, 0.1, 12, 1e-9)
-    found = correct(space, spectrum, sums.matrices["flux"])
-    sums.destroy()
+    _config, plan, totals = sums(text, comm)
+    spectrum, space = solve(totals, ESTIMATORS["dirichlet"], 0.1, 12, 1e-9)
+    found = correct(space, spectrum)
     windows = [w for block in local(plan.ensemble.blocks, comm) for w in plan.ensemble.windows(block)]
     states = np.concatenate([w.states[:-1].ravel() for w in windows])[None]
     weights = found.weights(spectrum, states)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import moments
+from support import sums
 
 from kswgd_hpc import transport
 from kswgd_hpc.errors import TransportError
-from kswgd_hpc.galerkin import MATRICES
+from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.parallel import local, span
-from kswgd_hpc.spectrum import reduce_sums, solve
+from kswgd_hpc.spectrum import solve
 
 COMM = MPI.COMM_WORLD
 
@@ -24,12 +24,10 @@ koopman: {estimator: dirichlet, dictionary: {kind: gaussian, size: 80}, modes: 3
 
 def solved(temperature: float):
     """Spectrum, mobility of the coordinate, and states of the invariant law."""
-    config, plan, assembler, groups = moments(DOUBLE_WELL.replace("TEMPERATURE", str(temperature)))
-    sums = reduce_sums(MPI.COMM_SELF, "dirichlet", MATRICES["dirichlet"], groups, assembler.dictionary.size)
-    found, _ = solve(sums, assembler.coordinates, assembler.dictionary, 0.2, config.koopman.modes, 1e-9)
-    sums.destroy()
+    config, plan, totals = sums(DOUBLE_WELL.replace("TEMPERATURE", str(temperature)))
+    found, _ = solve(totals, ESTIMATORS["dirichlet"], 0.2, config.koopman.modes, 1e-9)
     ends = [list(plan.ensemble.windows(block))[-1].states[-1] for block in plan.ensemble.blocks]
-    return found, assembler.coordinates.mobility(plan.mobility), np.concatenate(ends, axis=1)[0]
+    return found, found.coordinates.mobility(plan.mobility), np.concatenate(ends, axis=1)[0]
 
 
 @pytest.fixture(scope="module")
