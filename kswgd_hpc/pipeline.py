@@ -480,20 +480,20 @@ def _dynamics(config: Config, plan: Plan, states, mine, start: int, time: float,
 def _judge(comm, config: Config, pool: np.ndarray, weights, particles: dict[str, np.ndarray]) -> tuple[dict, str]:
     """Energy distance of the particles to the invariant law at each stage, and the iid floor. Collective.
 
-    The law is that of evenly chosen states of the pool (n, d), with the weights (n,) of the stationary correction.
+    The law is that of the whole pool (n, d) with the weights (n,) of the stationary correction: a part of it may be of
+    a part of the trajectories, whose share of rare transitions is another.
     """
     count = min(metrics.affordable(config.kswgd.particles, pool.shape[1]), len(pool) // 2)
     if count < 2:
         return {}, "too few ensemble states to judge"
-    reference, mass = metrics.subsample(pool, count), None
-    if weights is not None:
-        mass = metrics.subsample(weights, count)
-        mass = mass / mass.sum()
+    mass = None if weights is None else weights / weights.sum()
     values = {}
     for name, rows in particles.items():
         sample = metrics.subsample(gather_blocks(comm, [rows], pool.shape[1]), count)
-        values[f"kswgd/metrics/energy_distance_{name}"] = metrics.energy_distance(comm, sample, reference, mass)
-    mean, spread = metrics.iid_floor(comm, pool, count, config.seed)
+        values[f"kswgd/metrics/energy_distance_{name}"] = metrics.energy_distance(comm, sample, pool, mass)
+    # what independent states of one law are apart, in proportion to 1/n + 1/m for samples of n and m
+    scale = (1 + count / len(pool)) / 2
+    mean, spread = (scale * value for value in metrics.iid_floor(comm, pool, count, config.seed))
     values["kswgd/metrics/energy_distance_floor"] = mean
     values["kswgd/metrics/energy_distance_floor_deviation"] = spread
     ratio = values["kswgd/metrics/energy_distance_particles"] / mean

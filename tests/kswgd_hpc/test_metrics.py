@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
+from support import SMALL
 
+from kswgd_hpc.config import parse
 from kswgd_hpc.metrics import energy_distance, iid_floor, subsample
+from kswgd_hpc.pipeline import _judge
 
 COMM = MPI.COMM_WORLD
 RNG = np.random.default_rng(0)
@@ -39,3 +42,15 @@ def test_subsamples_are_even():
 def test_distances_have_the_same_bits_on_every_rank_count():
     a = np.repeat(A, 3, axis=0)
     assert energy_distance(COMM, a, B) == energy_distance(MPI.COMM_SELF, a, B)
+
+
+def test_particles_are_judged_by_the_states_of_all_trajectories():
+    """Two wells, in which every second state lies: half of the states would judge by one well alone."""
+    rng = np.random.default_rng(5)
+    sides = np.tile([-1.0, 1.0], 1000)
+    pool = sides[:, None] + 0.2 * rng.normal(size=(2000, 3))
+    particles = rng.permutation(sides)[:1000, None] + 0.2 * rng.normal(size=(1000, 3))
+    found, _note = _judge(MPI.COMM_SELF, parse(SMALL), pool, None, {"initial": pool[::2], "particles": particles})
+    floor, spread = (found[f"kswgd/metrics/energy_distance_floor{name}"] for name in ("", "_deviation"))
+    assert found["kswgd/metrics/energy_distance_particles"] < floor + 4 * spread
+    assert found["kswgd/metrics/energy_distance_initial"] > 50 * floor
