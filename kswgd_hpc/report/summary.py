@@ -70,7 +70,10 @@ def _setting(run: Run) -> list[tuple[str, str]]:
         rows = _diffusion_rows(system)
     elif isinstance(system, DataSystem):
         rows = [("data", system.path if system.dataset is None else f"{system.path}: {system.dataset}")]
-    rows += _ensemble_rows(run.config) + _koopman_rows(run.config) + _transport_rows(run.config)
+    rows += _ensemble_rows(run.config) + _koopman_rows(run.config)
+    if "koopman/effective_sample_size" in run.data:
+        rows.append(("effective sample size", number(float(run.data["koopman/effective_sample_size"]))))
+    rows += _transport_rows(run.config)
     return [*rows, ("seed", str(run.config.seed))]
 
 
