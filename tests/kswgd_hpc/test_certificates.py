@@ -59,7 +59,8 @@ def test_the_residual_of_eigenfunctions_is_that_of_the_time_step_alone():
     found = true_residuals(restarts(), VALUES)
     decay = (1 - STEP) ** 5
     assert abs(found.values[0] - (np.exp(-0.5) - decay)) < 3 * found.errors[0]
-    assert (found.errors < 0.1).all()
+    # the error of a root of what is nearly zero: (number of restarts)^(-1/4) and the scatter of that
+    assert (found.errors < 0.13).all()
     assert not found.spurious.any()
 
 

@@ -54,7 +54,7 @@ def test_four_wells(estimator):
 
 @pytest.mark.parametrize("estimator", ["dirichlet", "generator"])
 def test_four_wells_at_a_quarter_of_the_temperature(estimator):
-    text = {"estimator": estimator, "trajectories": 512, "size": 150}
+    text = {"estimator": estimator, "trajectories": 1536, "size": 150}
     assert_known(spectrum_of("four_wells_cold", **text), COLD)
 
 
