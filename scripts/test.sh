@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 . scripts/environment.sh
 
-serial_limit=600 # seconds
+serial_limit=1200 # seconds
 mpi_limit=300
 color=no
 [ ! -t 1 ] || color=yes
