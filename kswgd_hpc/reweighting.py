@@ -72,25 +72,18 @@ class Density:
     Scaled so that their sum over the pairs is the effective sample size.
 
     space : in which they were found; weights : in its basis; source : what made them
+    coefficients, offset : (p,) in the dictionary; the weight is scale * max(offset + psi @ coefficients, 0)
     scale : factor; effective : sample size; clipped : fraction of pairs whose weight was below zero
     """
 
     space: Space
     weights: Weights
     source: Source
+    coefficients: np.ndarray
+    offset: float
     scale: float = 1.0
     effective: float = np.nan
     clipped: float = np.nan
-
-    @property
-    def coefficients(self) -> np.ndarray:
-        """(p,) coefficients in the dictionary; the weight is scale * max(offset + psi @ coefficients, 0)."""
-        return self.space.coefficients(self.weights.slope[:, None])[:, 0]
-
-    @property
-    def offset(self) -> float:
-        """The constant part, see `coefficients`."""
-        return 1 - float(self.space.sums.mean @ self.coefficients)
 
     def __call__(self, psi: np.ndarray) -> np.ndarray:
         """(n,) weights of features (n, p)."""
@@ -152,7 +145,10 @@ def invariant_density(sample: Sample, source: Source, regularization: float) -> 
         matrix -= space.project(sums.form("c0", nothing, sums.vectors["x"], 0.0))
     else:
         matrix = space.project(sums.form("flux", nothing, drift, 0.0))
-    found = Density(space, invariant_weights(space.components(drift), matrix), source)
+    weights = invariant_weights(space.components(drift), matrix)
+    # once, and by all ranks together: weights are asked for batch by batch, of which ranks have different numbers
+    coefficients = space.coefficients(weights.slope[:, None])[:, 0]
+    found = Density(space, weights, source, coefficients, 1 - float(sums.mean @ coefficients))
 
     def moments(pairs: Pairs) -> np.ndarray:
         w = found(pairs.x)
