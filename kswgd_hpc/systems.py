@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from kswgd_hpc import storage
-from kswgd_hpc.config import Config, DiffusionSystem, SpdeSystem
+from kswgd_hpc.config import Config
 from kswgd_hpc.errors import ConfigurationError
+from kswgd_hpc.schema.system import DiffusionSystem, SpdeSystem
 from spde.catalogue import named_equation
 from spde.diffusions import Diffusion, UnderdampedLangevin, VectorSystem, langevin, noise_matrix
 from spde.domain import Domain

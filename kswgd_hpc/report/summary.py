@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from kswgd_hpc import config as configuration
-from kswgd_hpc.config import Config, DataSystem, DiffusionSystem, SpdeSystem
+from kswgd_hpc.config import Config
 from kswgd_hpc.report.numbers import count, number
 from kswgd_hpc.report.page import Section, Table
 from kswgd_hpc.report.view import Run
+from kswgd_hpc.schema.ensemble import Initial
+from kswgd_hpc.schema.system import DataSystem, DiffusionSystem, SpdeSystem
 
 
 def summary(run: Run) -> Section:
@@ -42,7 +43,7 @@ def _sentence(run: Run, seconds: float) -> str:
     return text + "."
 
 
-def described(section: configuration.Initial) -> str:
+def described(section: Initial) -> str:
     """A section of the configuration in words: its kind and its numbers."""
     values = section.model_dump(exclude_none=True, exclude={"kind"})
     return f"{section.kind} ({', '.join(f'{key} {_plain(value)}' for key, value in values.items())})"

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from kswgd_hpc import config as configuration
 from kswgd_hpc import storage, systems
+from kswgd_hpc.config import Config, parse
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates
 from kswgd_hpc.dictionary import Dictionary, restore
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.metrics import drawn, subsample
 from kswgd_hpc.plan import coordinate_map
 from kswgd_hpc.report import canvas
+from kswgd_hpc.schema.system import DiffusionSystem, SpdeSystem
 from kswgd_hpc.spectrum import Spectrum
 from spde.domain import Interval
 from spde.equations import SemilinearEquation
@@ -46,7 +47,7 @@ class Run:
 
     data: Mapping[str, Any]
     attributes: Mapping[str, Any]
-    config: configuration.Config | None
+    config: Config | None
 
     @property
     def title(self) -> str:
@@ -57,7 +58,7 @@ class Run:
     def system(self) -> SemilinearEquation | None:
         """The equation of a field, None for states that are no fields."""
         spec = self.config.system if self.config is not None else None
-        return systems.build(self.config) if isinstance(spec, configuration.SpdeSystem) else None
+        return systems.build(self.config) if isinstance(spec, SpdeSystem) else None
 
     @cached_property
     def interval(self) -> Interval | None:
@@ -79,7 +80,7 @@ class Run:
         """Name of a component of the state, and how long ago where the states are delays."""
         delay, place = divmod(index, self.dimension // self._delays)
         spec = self.config.system if self.config is not None else None
-        name = spec.components[place] if isinstance(spec, configuration.DiffusionSystem) else f"component {place + 1}"
+        name = spec.components[place] if isinstance(spec, DiffusionSystem) else f"component {place + 1}"
         return f"{name}, {delay * self.config.koopman.coordinates.spacing:g} earlier" if delay else name
 
     @property
@@ -174,7 +175,7 @@ def load(path: Path) -> Run:
     """Read a results file; a configuration of another version of the schema is passed over."""
     data, attributes = storage.read_results(path, skip=("ensemble/snapshots",))
     try:
-        config = configuration.parse(str(attributes.get("config", "")))
+        config = parse(str(attributes.get("config", "")))
     except ConfigurationError:
         config = None
     return Run(data, attributes, config)

@@ -1,0 +1,67 @@
+"""`ensemble`, and initial states everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kswgd_hpc.schema.base import Count, Formula, NonNegative, Numbers, Positive, Section, Text
+from spde.schemes import SCHEMES
+
+DIFFUSION_SCHEMES = ("heun", "platen", "baoab", "exact")
+
+
+class Constant(Section):
+    """The same state everywhere."""
+
+    kind: Literal["constant"]
+    value: Numbers
+
+
+class Gaussian(Section):
+    """Independent normals, per component."""
+
+    kind: Literal["gaussian"]
+    mean: Numbers = 0.0
+    deviation: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 1.0
+
+
+class Uniform(Section):
+    """Independent uniforms, per component."""
+
+    kind: Literal["uniform"]
+    low: Numbers
+    high: Numbers
+
+
+class ExpressionInitial(Section):
+    """A field given as an expression in the coordinates; a list has one for each field."""
+
+    kind: Literal["expression"]
+    value: Formula | Annotated[list[Formula], Field(min_length=1)]
+
+
+class FileInitial(Section):
+    """States from a file, (d,) or (n, d); used in turn."""
+
+    kind: Literal["file"]
+    path: Text
+    dataset: Text | None = None
+
+
+Initial = Annotated[Constant | Gaussian | Uniform | ExpressionInitial | FileInitial, Field(discriminator="kind")]
+
+
+class Ensemble(Section):
+    """How trajectories are made, or, for data, at which lag they are read."""
+
+    trajectories: Count | None = None
+    initial: Initial | None = None
+    scheme: Literal[("auto", *SCHEMES, *DIFFUSION_SCHEMES)] = "auto"
+    time_step: Positive | None = None
+    burn_in: NonNegative = 0.0
+    duration: Positive | None = None
+    lag_time: Positive | None = None
+    stride: Positive | None = None
+    store: bool = False
