@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from kswgd_hpc.launch import launch
+
 _USAGE = "mpiexec -n RANKS python -m kswgd_hpc.run config.yaml [PETSc options]"
 
 
@@ -14,35 +16,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="kswgd-hpc", usage=_USAGE, description=__doc__)
     parser.add_argument("config", help="configuration file (YAML)")
     ours, petsc = parser.parse_known_args(arguments)
+    return launch(ours.config, petsc, _work)
 
-    import petsc4py
 
-    petsc4py.init([sys.argv[0], *petsc])
-    from mpi4py import MPI
-
+def _work(comm, config, text, plan) -> int:
     from kswgd_hpc import pipeline
-    from kswgd_hpc.config import load
-    from kswgd_hpc.eigensolver import check_real
-    from kswgd_hpc.errors import KswgdError
-    from kswgd_hpc.parallel import abort, from_root
-    from kswgd_hpc.plan import prepare
 
-    comm = MPI.COMM_WORLD
-    try:
-        check_real()
-        config, text = from_root(comm, lambda: load(ours.config))
-        plan = prepare(comm, config)
-    except KswgdError as error:
-        # all ranks know this error: one line, and every rank ends by itself
-        if comm.rank == 0:
-            print(f"kswgd-hpc: error: {error}", file=sys.stderr, flush=True)
-        return 2
-    except Exception as error:
-        abort(comm, error)
-    try:
-        pipeline.run(comm, config, text, plan)
-    except BaseException as error:
-        abort(comm, error)
+    pipeline.run(comm, config, text, plan)
     return 0
 
 
