@@ -31,6 +31,7 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     petsc4py.init([sys.argv[0], *petsc])
     from mpi4py import MPI
 
+    from kswgd_hpc import petsc_types
     from kswgd_hpc.config import load
     from kswgd_hpc.eigensolver import check_real
     from kswgd_hpc.errors import KswgdError
@@ -50,6 +51,20 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     except Exception as error:
         abort(comm, error)
     try:
-        return work(comm, config, text, plan)
+        petsc_types.apply(petsc_types.select(config.compute.device))
+        status = work(comm, config, text, plan)
+        if comm.rank == 0:
+            _say_unused(petsc, config)
+        return status
     except BaseException as error:
         abort(comm, error)
+
+
+def _say_unused(petsc: list[str], config: Config) -> None:
+    """One line for each PETSc option, of the command line or the configuration, that nothing used."""
+    from kswgd_hpc.petsc_types import given_options, unused_options
+
+    ours = [name.lstrip("-") for name in config.koopman.petsc_options] if config.koopman is not None else []
+    for names, where in ((given_options(petsc), "-"), (ours, "koopman.petsc_options.")):
+        for name in unused_options(names):
+            print(f"kswgd-hpc: warning: {where}{name}: no PETSc or SLEPc object used this option", file=sys.stderr)

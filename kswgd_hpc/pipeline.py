@@ -39,7 +39,7 @@ from kswgd_hpc.stages.koopman import (
     transport_spectrum,
     weights_datasets,
 )
-from kswgd_hpc.stages.sparse import is_large, solved_sparse, sparse_transport_spectrum
+from kswgd_hpc.stages.sparse import is_sparse, solved_sparse, sparse_transport_spectrum
 from kswgd_hpc.stages.transport import transported_by
 from kswgd_hpc.stages.validation import validate
 from spde.stepping import Noise
@@ -125,7 +125,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    sparse = is_large(dictionary)
+    sparse = is_sparse(config, sample)
     if sparse:
         spectrum, space = solved_sparse(config, plan, sample, progress)
         sums = space.sums

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, petsc_types, storage, streams, systems
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
@@ -81,6 +81,7 @@ def build(config: Config) -> Plan:
     _check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
+    petsc_types.select(config.compute.device)
     _check_device(config, observed, mobility)
     return Plan(
         system,
