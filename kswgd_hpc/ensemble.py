@@ -23,7 +23,7 @@ _MIN_GROUPS = 16
 _MAX_BLOCKS = 4096
 _BLOCK_PAIRS = 2048
 _BATCH = 64
-_WINDOW_ROWS = 512
+WINDOW_ROWS = 512
 PILOT_ROWS = 20_000
 _STATES = 400
 
@@ -174,7 +174,7 @@ class SimulatedEnsemble:
         parts = self._batches(block)
         states = [self._started[block.index][:, b.start - block.start : b.stop - block.start] for b in parts]
         paths = [self._path_integrals(piece) for piece in states]
-        length = self.pairing.lag + max(1, _WINDOW_ROWS // block.size)
+        length = self.pairing.lag + max(1, WINDOW_ROWS // block.size)
         records, integrals, first = [_join(states)], [self._integrals(paths)], 0
         for index in range(1, self.pairing.records):
             step = self._burn_in + (index - 1) * self._every
@@ -256,7 +256,7 @@ class RecordedEnsemble:
     def windows(self, block: Block) -> Iterator[Window]:
         """The records of one block in order; consecutive windows overlap by the lag."""
         a, b, first, last = self._parts[block.index]
-        length = self.pairing.lag + max(1, _WINDOW_ROWS // (b - a))
+        length = self.pairing.lag + max(1, WINDOW_ROWS // (b - a))
         while first < last:
             stop = min(first + length, last)
             yield Window(first, np.ascontiguousarray(self._read((a, b), (first, stop)).transpose(1, 2, 0)))
