@@ -59,7 +59,9 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
     -------
     path of results.h5
     """
-    progress = Progress(comm)
+    directory = Path(config.output.directory)
+    progress = Progress(comm, directory)
+    progress.record("run", title=config.title, version=__version__)
     progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
     if plan.system is not None:
         progress.say("time stepping: {} ({})".format(*plan.system.choose_scheme(config.ensemble.scheme)))
@@ -74,12 +76,12 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
     with threadpoolctl.threadpool_limits(1):
         datasets = _stages(comm, config, plan, progress)
         attributes = _attributes(comm, config, text, progress)
-        directory = Path(config.output.directory)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
         with progress.stage("report", 1) as stage:
             from_root(comm, lambda: _report(path))
             stage.note = str(directory / "report.html")
+    progress.record("end", seconds=progress.seconds)
     return path
 
 
