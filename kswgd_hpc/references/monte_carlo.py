@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import streams
+from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.parallel import Block, local, sum_blocks, tiles
 from spde.stepping import Noise, PathIntegral
 
@@ -17,14 +19,17 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
-def monte_carlo(comm: MPI.Comm, case: Case, stepper, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def monte_carlo(
+    comm: MPI.Comm, case: Case, stepper, seed: int, keeping: Keeping = UNSAVED
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean of f(X_t) exp(-int c) over simulated paths, and its standard error, at each time. Collective."""
     batches = tiles(case.trajectories, _BATCH)
     first, second = [], []
-    for batch in local(batches, comm):
-        values = _paths(case, stepper, seed, batch)
-        first.append(values.sum(axis=1))
-        second.append((values**2).sum(axis=1))
+    with keeping as kept:
+        for batch in local(batches, comm):
+            values = kept(batch.index, partial(_paths, case, stepper, seed, batch))
+            first.append(values.sum(axis=1))
+            second.append((values**2).sum(axis=1))
     shape, n = (len(case.times),), case.trajectories
     mean = sum_blocks(comm, first, shape, len(batches)) / n
     square = sum_blocks(comm, second, shape, len(batches)) / n
