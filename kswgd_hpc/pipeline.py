@@ -42,6 +42,7 @@ from kswgd_hpc.stages.koopman import (
     transport_spectrum,
     weights_datasets,
 )
+from kswgd_hpc.stages.sparse import is_large, solved_sparse, sparse_transport_spectrum
 from kswgd_hpc.stages.transport import transported_by
 from kswgd_hpc.stages.validation import validate
 from kswgd_hpc.stopping import Stop
@@ -135,12 +136,19 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-        sums = assemble(sample, matrices_for(config, plan), tick, lambda panel: checkpoint.stage(f"galerkin {panel}"))
-        tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
-    with progress.stage("spectrum", 1) as stage:
-        spectrum, space = solved(config, plan, sums, estimator_for(config))
-        stage.note = kept(config, spectrum)
+    sparse = is_large(dictionary)
+    if sparse:
+        spectrum, space = solved_sparse(config, plan, sample, progress)
+        sums = space.sums
+    else:
+        with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
+            sums = assemble(
+                sample, matrices_for(config, plan), tick, lambda panel: checkpoint.stage(f"galerkin {panel}")
+            )
+            tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
+        with progress.stage("spectrum", 1) as stage:
+            spectrum, space = solved(config, plan, sums, estimator_for(config))
+            stage.note = kept(config, spectrum)
     datasets |= koopman_datasets(spectrum, config)
     certificates = certificates_of(
         config, plan, spectrum, space, recorder.restarts, progress, checkpoint.stage("certificates")
@@ -150,7 +158,10 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
     datasets |= analyses(config, plan, spectrum, space, datasets["ensemble/sample"], progress)
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
-            moving, stationary = transport_spectrum(config, plan, sums)
+            if sparse:
+                moving, stationary = sparse_transport_spectrum(config, plan, sample)
+            else:
+                moving, stationary = transport_spectrum(config, plan, sums)
         datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress, checkpoint)
     datasets |= validate(comm, config, plan, spectrum, space, progress, checkpoint)
     return datasets
