@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from kswgd_hpc.dictionary.contractions import entries, form
 _BEYOND_USE = 10**9
 
 
-class ProductDictionary:
+class ProductDictionary(ABC):
     """psi_k(z) = prod_a t_{k_a}(z_a) over a set of multi-indices k.
 
     A kind gives `tables`: the functions t_0 = 1, t_1, ... of each coordinate and their derivatives.
@@ -31,9 +32,9 @@ class ProductDictionary:
         self.factors = factors
         self.size = len(factors)
 
+    @abstractmethod
     def tables(self, z: np.ndarray, derivatives: int) -> list[np.ndarray]:
         """For each order of derivative up to `derivatives`, (m, n, c) values of the m functions of a coordinate."""
-        raise NotImplementedError
 
     def _product(self, tables: list[np.ndarray], along: tuple[int, ...] = ()) -> np.ndarray:
         """(n, p) products, differentiated once along each coordinate named in `along`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kswgd_hpc.checkpoint import Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import linear_part
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
@@ -83,7 +84,13 @@ def restart_count(config: Config, plan: Plan) -> int:
 
 
 def certificates_of(
-    config: Config, plan: Plan, spectrum: Spectrum, space: Space, states: list[np.ndarray], progress: Progress
+    config: Config,
+    plan: Plan,
+    spectrum: Spectrum,
+    space: Space,
+    states: list[np.ndarray],
+    progress: Progress,
+    keeping: Keeping,
 ) -> dict[str, Any]:
     """Time-step errors and true residuals of the rates. Collective."""
     if not restart_count(config, plan) or len(spectrum.rates) < 2:
@@ -98,7 +105,9 @@ def certificates_of(
         horizon_steps(spectrum, estimator, lag_of(config), stepper.time_step),
     )
     with progress.stage("certificates", len(states)) as tick:
-        time_step, residuals = certify(space, spectrum, estimator, dynamics, states, config.koopman.certify, tick)
+        time_step, residuals = certify(
+            space, spectrum, estimator, dynamics, states, config.koopman.certify, tick, keeping
+        )
         found = {
             "rates_time_step_error": np.append(0.0, time_step.bound),
             "rates_time_step_difference": np.append(0.0, time_step.difference),
