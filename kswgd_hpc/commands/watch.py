@@ -148,10 +148,8 @@ def lines(state: State, now: float) -> list[str]:
     start = state.started
     job = f", job {start['job']}" if start.get("job") else ""
     attempt = f", attempt {state.attempts}" if state.attempts > 1 else ""
-    found = [
-        f"{state.title}: {start.get('ranks', '?')} rank{'s' * (start.get('ranks') != 1)} on {start.get('host', '?')}{job}{attempt}",
-        "",
-    ]
+    ranks = f"{start.get('ranks', '?')} rank{'s' * (start.get('ranks') != 1)}"
+    found = [f"{state.title}: {ranks} on {start.get('host', '?')}{job}{attempt}", ""]
     for name, event in state.stages.items():
         found.append(
             f"  {name:<24} {event['seconds']:>9.1f} s  {event['memory']:>6.0f} MB  {event.get('note', '')}".rstrip()

@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-# some ten seconds of work on a rank, saved every second
-LONG = SMALL.replace("duration: 20", "duration: 6000").replace(
+# some seconds of work on a rank, saved every second
+LONG = SMALL.replace("duration: 20", "duration: 2000").replace(
     "directory: out", "directory: out, checkpoint: {every: 1s, keep: 2}"
 )
 SETTINGS = """
