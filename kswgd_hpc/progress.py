@@ -82,7 +82,7 @@ class Progress:
     def stage(self, name: str, total: int) -> Iterator[Stage]:
         """Time a stage of `total` units of this rank's work."""
         stage = Stage(self, name, max(total, 1))
-        began, before = time.perf_counter(), self._messages()
+        began, busy, before = time.perf_counter(), time.process_time(), self._messages()
         self.record("stage", stage=name, total=stage.total)
         try:
             with stage:
@@ -93,7 +93,8 @@ class Progress:
         seconds = time.perf_counter() - began
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         sent = {} if self._traffic is None else {"traffic": self._traffic.since(before)}
-        self.record("stage end", stage=name, seconds=round(seconds, 4), steps=stage.done, note=stage.note, **sent)
+        spent = {"seconds": round(seconds, 4), "processor": round(time.process_time() - busy, 4)}
+        self.record("stage end", stage=name, steps=stage.done, note=stage.note, **spent, **sent)
         self.say(f"{name:<22} {self.seconds[name]:8.1f} s" + (f"   {stage.note}" if stage.note else ""))
 
     def _messages(self) -> Any:
