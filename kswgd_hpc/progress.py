@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mpi4py import MPI
@@ -38,6 +38,7 @@ class Progress:
 
     def __init__(self, comm: MPI.Comm):
         self.seconds: dict[str, float] = {}
+        self.beat: Callable[[], None] = lambda: None  # told of every tick
         self._speaks = comm.rank == 0
         self._bar = None
         if self._speaks and on_terminal():
@@ -64,6 +65,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:
         """Time a stage of `total` units of this rank's work."""
+        self.beat()
         stage = Stage(self, name, max(total, 1))
         began = time.perf_counter()
         with stage:
@@ -95,6 +97,7 @@ class Stage:
             bar.stop()
 
     def __call__(self, units: int = 1) -> None:
+        self._progress.beat()
         self._done += units
         now = time.perf_counter()
         rate = self._done / max(now - self._began, 1e-9)
