@@ -26,7 +26,8 @@ _MIN_GROUPS = 16
 _MAX_BLOCKS = 4096
 _BLOCK_PAIRS = 2048
 _BATCH = 64
-_WINDOW_ROWS = 512
+WINDOW_ROWS = 512
+_CHUNK = 2**24  # numbers that are stepped between two chances to save
 PILOT_ROWS = 20_000
 _STATES = 400
 
@@ -367,7 +368,7 @@ class SimulatedEnsemble:
         BlowUpError : see `replace`
         """
         course = self._begun(block) if course is None else course
-        length = self.pairing.lag + max(1, _WINDOW_ROWS // block.size)
+        length = self.pairing.lag + max(1, WINDOW_ROWS // block.size)
         while course.record < self.pairing.records - 1:
             step = self._burn_in + course.record * self._every
             for part in chunks(self.dimension * block.size, course.step, self._every):
@@ -488,7 +489,7 @@ class RecordedEnsemble:
     def windows(self, block: Block) -> Iterator[Window]:
         """The records of one block in order; consecutive windows overlap by the lag."""
         a, b, first, last = self._parts[block.index]
-        length = self.pairing.lag + max(1, _WINDOW_ROWS // (b - a))
+        length = self.pairing.lag + max(1, WINDOW_ROWS // (b - a))
         while first < last:
             stop = min(first + length, last)
             yield Window(first, np.ascontiguousarray(self._read((a, b), (first, stop)).transpose(1, 2, 0)))

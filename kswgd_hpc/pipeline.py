@@ -69,7 +69,9 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     -------
     path of results.h5
     """
-    progress = Progress(comm)
+    directory = Path(config.output.directory)
+    progress = Progress(comm, directory)
+    progress.record("run", title=config.title, version=__version__)
     progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
     if plan.system is not None:
         progress.say("time stepping: {} ({})".format(*plan.system.choose_scheme(config.ensemble.scheme)))
@@ -95,6 +97,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
             from_root(comm, lambda: _report(path))
             stage.note = str(directory / "report.html")
     finish(comm, config, checkpoint)
+    progress.record("end", seconds=progress.seconds)
     return path
 
 

@@ -126,6 +126,13 @@ def certificates_of(
 
 def say_rates(progress: Progress, spectrum: Spectrum, certificates: dict[str, Any]) -> None:
     time_step = certificates.get("koopman/rates_time_step_error", np.full(len(spectrum.rates), np.nan))
+    progress.record(
+        "rates",
+        rates=spectrum.rates,
+        rates_error=spectrum.rates_error,
+        residuals=spectrum.residuals,
+        time_step_error=time_step,
+    )
     for k in range(1, min(len(spectrum.rates), 7)):
         rate = spectrum.rates[k]
         value = f"{rate.real:.5g}" + (f" {rate.imag:+.5g}i" if abs(rate.imag) > 1e-12 else "")

@@ -89,7 +89,9 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
         flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
         start = xp.asarray(by_block(mine, coordinates.of_rows, initial))
     try:
-        end, impulse, history = transport.transport(flow, start, spec.steps, fixed, progress=lambda *_: stage(1))
+        end, impulse, history = transport.transport(
+            flow, start, spec.steps, fixed, progress=lambda _, excess: stage(1, excess=excess)
+        )
     finally:
         flow.close()
     if of_states:
