@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kswgd_hpc.errors import Interrupted, KswgdError, MachineError, ResumeError
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 
@@ -31,17 +33,25 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     stop and can be resumed, each after one line on standard error
     """
     import petsc4py
-
-    petsc4py.init([sys.argv[0], *petsc])
+    import petsc4py.lib
     from mpi4py import MPI
+
+    from kswgd_hpc.machine import check_libraries, check_ranks
+
+    comm = MPI.COMM_WORLD
+    try:
+        petsc4py.lib.ImportPETSc()  # loaded, but not started: with two MPI libraries that may crash
+        check_libraries()
+        petsc4py.init([sys.argv[0], *petsc])
+        check_ranks(comm)
+    except MachineError as error:
+        return _ended(comm, f"error: {error}", 2)
 
     from kswgd_hpc.config import load
     from kswgd_hpc.eigensolver import check_real
-    from kswgd_hpc.errors import Interrupted, KswgdError, ResumeError
     from kswgd_hpc.parallel import abort, from_root
     from kswgd_hpc.plan import prepare
 
-    comm = MPI.COMM_WORLD
     try:
         check_real()
         config, text = from_root(comm, lambda: load(path))

@@ -17,6 +17,7 @@ from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
 from kswgd_hpc.extension import obstacle, recorder_for
 from kswgd_hpc.galerkin import assemble, passes
+from kswgd_hpc.machine import oversubscription
 from kswgd_hpc.parallel import from_root, local
 from kswgd_hpc.plan import (
     Plan,
@@ -31,6 +32,7 @@ from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import Collector, Records, Sample
 from kswgd_hpc.resume import finish, open_checkpoint
 from kswgd_hpc.reweighting import invariant_density
+from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stages.analyses import analyses
 from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
@@ -46,6 +48,7 @@ from kswgd_hpc.stages.sparse import is_large, solved_sparse, sparse_transport_sp
 from kswgd_hpc.stages.transport import transported_by
 from kswgd_hpc.stages.validation import validate
 from kswgd_hpc.stopping import Stop
+from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
 
@@ -81,8 +84,12 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     directory = Path(config.output.directory)
     stop = Stop(directory, comm.size)
     checkpoint = open_checkpoint(comm, config, stop, resume, progress.say, lambda saved: obstacle(saved, config, plan))
+    watchdog = Watchdog(comm, directory, seconds(config.compute.watchdog))
+    checkpoint.beat = progress.beat = watchdog.beat
+    if warning := oversubscription(comm):
+        progress.say(f"warning: {warning}")
     # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share
-    with threadpoolctl.threadpool_limits(1), stop if checkpoint.schedule.active else nullcontext():
+    with threadpoolctl.threadpool_limits(1), watchdog, stop if checkpoint.schedule.active else nullcontext():
         datasets = _stages(comm, config, plan, progress, checkpoint)
         attributes = _attributes(comm, config, text, progress)
         with progress.stage("results", 1):

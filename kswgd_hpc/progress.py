@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Progress:
 
     def __init__(self, comm: MPI.Comm, directory: Path | None = None, silent: bool = False):
         self.seconds: dict[str, float] = {}
+        self.beat: Callable[[], None] = lambda: None  # told of every tick
         self._speaks = comm.rank == 0 and not silent
         self._log = Log(directory) if directory is not None and comm.rank == 0 else None
         self._traffic = getattr(comm, "traffic", None)
@@ -81,6 +82,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:
         """Time a stage of `total` units of this rank's work."""
+        self.beat()
         stage = Stage(self, name, max(total, 1))
         began, busy, before = time.perf_counter(), time.process_time(), self._messages()
         self.record("stage", stage=name, total=stage.total)
@@ -125,6 +127,7 @@ class Stage:
             bar.stop()
 
     def __call__(self, units: int = 1, **numbers: float) -> None:
+        self._progress.beat()
         self.done += units
         now = time.perf_counter()
         rate = self.done / max(now - self._began, 1e-9)
