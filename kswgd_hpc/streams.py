@@ -10,3 +10,10 @@ PRINCIPAL_DIRECTIONS = 6
 RESTART = 8
 RESTART_AGAIN = 9
 FEYNMAN_KAC = 64  # and upwards: two for each entry, initial states and noise
+REFERENCES = 2**16  # and upwards: as many for each entry as `reference` counts
+_EACH = 64
+
+
+def reference(index: int, use: int) -> int:
+    """Stream of an entry's references: use 0 of pilot paths, 1 of their starts, 2 + l of particles or of level l."""
+    return REFERENCES + _EACH * index + use
