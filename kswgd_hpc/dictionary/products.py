@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from kswgd_hpc.backend import array_module
 from kswgd_hpc.dictionary.contractions import entries, form
 
 
-class ProductDictionary:
+class ProductDictionary(ABC):
     """psi_k(z) = prod_a t_{k_a}(z_a) over a set of multi-indices k.
 
     A kind gives `tables`: the functions t_0 = 1, t_1, ... of each coordinate and their derivatives.
@@ -27,9 +29,9 @@ class ProductDictionary:
         self.factors = factors
         self.size = len(factors)
 
+    @abstractmethod
     def tables(self, z: np.ndarray, derivatives: int) -> list[np.ndarray]:
         """For each order of derivative up to `derivatives`, (m, n, c) values of the m functions of a coordinate."""
-        raise NotImplementedError
 
     def _product(self, tables: list[np.ndarray], along: tuple[int, ...] = ()) -> np.ndarray:
         """(n, p) products, differentiated once along each coordinate named in `along`."""
