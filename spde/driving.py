@@ -15,7 +15,8 @@ def draw(normal, address, step, quad):
     Parameters
     ----------
     address : key words, stream, first trajectory; m: the step takes the normals of 2**m consecutive shorter steps,
-        added up and divided by sqrt(2**m), and -1 - m the same with the opposite sign; a table (steps, components, batch) of numbers to take instead, or empty
+        added up and divided by sqrt(2**m), and -1 - m: the same with the opposite sign; a table
+        (steps, components, batch) of numbers to take instead, or empty
     """
     k0, k1, stream, first, merged, table = address
     # loops written out: array expressions would compile several times as long

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from mpi4py import MPI
 
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.references.control import Expansion
 from kswgd_hpc.references import monte_carlo
+from kswgd_hpc.references.control import Expansion
 from kswgd_hpc.references.result import Reference
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
 """Monte Carlo: f exp(-int c) at the end of simulated paths, with antithetic paths and the spectrum as control variate.
 
 A few pilot paths with random numbers of their own decide which of these pay: they give the variance of each variant,
-an operation count its cost, and the coefficient of the control. What is decided is the same on any number of ranks.
+an operation count its cost. What is decided is the same on any number of ranks.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,7 @@ class Variant:
 
     pairs : whether each path has an antithetic one
     piece : steps of a piece of the control, 0 without control
-    coefficients : (times,) of the control
+    coefficients : (times,) of the control, as far as the pilot knows
     cost : elementary operations of a sample, about
     """
 
@@ -63,36 +64,47 @@ def estimate(
     pilot = None if control is None and tolerance is None else _pilot(comm, case, stepper, seed, control)
     plain = Variant(False, 0, np.zeros(len(case.times)), _path_cost(case, stepper))
     variant = plain if pilot is None else pilot.best(plain)
-    paths = case.trajectories
+    number = case.trajectories
     if tolerance is not None:
-        paths = int(np.clip(math.ceil(pilot.variance(variant).max() / tolerance**2), 2 * _PILOT[1], _MOST_PATHS))
-        paths *= 2 if variant.pairs else 1
-    samples = max(2, paths // 2) if variant.pairs else paths
+        number = int(np.clip(math.ceil(pilot.variance(variant).max() / tolerance**2), 2 * _PILOT[1], _MOST_PATHS))
+        number *= 2 if variant.pairs else 1
+    samples = max(4, number // 2) if variant.pairs else number
     moments = _sample(comm, case, stepper, seed, control, variant, samples)
-    values = moments[2] / samples
-    variance = np.maximum(moments[3] / samples - values**2, 0.0) * samples / (samples - 1)
-    error = np.sqrt(variance / samples)
+    values, variance, coefficients = _controlled(moments)
     # paths that all agree do not make the mean exact: one in n might not have
-    error = np.maximum(error, np.abs(values) / samples)
-    factor = _factor(moments, samples, variance, variant)
+    errors = np.maximum(np.sqrt(variance / samples), np.abs(values) / samples)
+    count, first, square = moments[:, :3].sum(axis=0)
+    plainly = np.maximum(square / count - (first / count) ** 2, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(variance > 0, plainly / variance, np.where(plainly > 0, np.inf, 1.0))
     details = {
         "paths": np.array(samples * (2 if variant.pairs else 1)),
         "antithetic": np.array(variant.pairs),
         "control_variate_piece": np.array(variant.piece * stepper.time_step),
-        "control_variate_coefficient": variant.coefficients,
+        "control_variate_coefficient": coefficients,
         "control_variate_factor": factor * (0.5 if variant.pairs else 1.0),
         "control_variate_gain": factor * plain.cost / variant.cost,
     }
-    return values, error, details
+    return values, errors, details
 
 
-def _factor(moments: np.ndarray, samples: int, variance: np.ndarray, variant: Variant) -> np.ndarray:
-    """(times,) variance of single plain paths over that of the samples; 1 where neither varies."""
-    mean = moments[0] / samples
-    plain = np.maximum(moments[1] / samples - mean**2, 0.0) * samples / (samples - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor = plain / variance
-    return np.where(np.isfinite(factor), factor, 1.0)
+def _controlled(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, variance of a sample and coefficient, (times,) each.
+
+    The coefficient that one half of the samples is taken with comes from the other half, so that nothing is biased.
+
+    Parameters
+    ----------
+    moments : (2, 8, times) sums over the halves, see `_sample`
+    """
+    n, y, m, yy, mm, ym = moments[:, 0], *(moments[:, k] for k in range(3, 8))
+    mean, shift = y / n, m / n
+    spread, covariance = np.maximum(mm / n - shift**2, 0.0), ym / n - mean * shift
+    own = np.where(spread > 0, covariance / np.where(spread > 0, spread, 1.0), 0.0)
+    other = own[::-1]
+    square = np.maximum(yy / n - mean**2 - 2 * other * covariance + other**2 * spread, 0.0) * n / (n - 1)
+    values = (n * (mean - other * shift)).sum(axis=0) / n.sum(axis=0)
+    return values, (n * square).sum(axis=0) / n.sum(axis=0), other.mean(axis=0)
 
 
 def _path_cost(case: Case, stepper: Stepper) -> float:
@@ -166,21 +178,30 @@ def _lengths(case: Case, stepper: Stepper, control: Control) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(max(1, round(one * length)), most) for length in _PIECES))
 
 
-def _sample(comm, case: Case, stepper, seed: int, control: Control | None, variant: Variant, samples: int):
-    """(4, times) sums over the samples: of plain paths and their squares, of the variant and its squares. Collective."""
-    batches, parts = tiles(samples, _BATCH), []
-    stream, first = streams.FEYNMAN_KAC + 2 * case.index, None
+def _sample(
+    comm, case: Case, stepper, seed: int, control: Control | None, variant: Variant, samples: int
+) -> np.ndarray:
+    """(2, 8, times) sums over both halves of the samples. Collective.
+
+    Of 1, a plain path, its square, the sample Y, its control M, Y^2, M^2 and Y M.
+    """
+    batches = tiles(samples, min(_BATCH, max(1, samples // 2)))
+    stream, parts = streams.FEYNMAN_KAC + 2 * case.index, []
     lengths = (variant.piece,) if variant.piece else ()
     for batch in local(batches, comm):
-        start, total = case.sampler(seed, stream, batch.start, batch.stop), 0.0
+        start = case.sampler(seed, stream, batch.start, batch.stop)
+        found = []
         for negated in (False, True) if variant.pairs else (False,):
             noise = Noise(seed, stream + 1, batch.start, negated=negated)
             values, controls = paths(case, stepper, noise, start, control, lengths)
-            total = total + values - variant.coefficients[:, None] * (controls[0] if lengths else 0.0)
-            first = first if negated else values
-        total = total / (2 if variant.pairs else 1)
-        parts.append(np.array([a.sum(axis=1) for a in (first, first**2, total, total**2)]))
-    return sum_blocks(comm, parts, (4, len(case.times)), len(batches))
+            found.append((values, controls[0] if lengths else np.zeros_like(values)))
+        plain = found[0][0]
+        y, m = (sum(part) / len(found) for part in zip(*found, strict=True))
+        rows = (np.ones_like(y), plain, plain**2, y, m, y**2, m**2, y * m)
+        sums = np.zeros((2, len(rows), len(y)))
+        sums[batch.index % 2] = [row.sum(axis=1) for row in rows]
+        parts.append(sums)
+    return sum_blocks(comm, parts, (2, 8, len(case.times)), len(batches))
 
 
 def paths(
@@ -203,8 +224,8 @@ def paths(
     path = None if case.killing is None else PathIntegral(case.killing, states, stepper.time_step)
     bounds = [sorted({*ends, *range(0, ends[-1], length)}) for length in lengths]
     stops = sorted({0, *ends, *(step for some in bounds for step in some)})
-    following = [dict(zip(some, some[1:])) for some in bounds]
-    for step, stop in zip(stops, stops[1:]):
+    following = [dict(pairwise(some)) for some in bounds]
+    for step, stop in pairwise(stops):
         weight = 1.0 if path is None else np.exp(-path.value)
         for part, after in zip(controls, following):
             if step in after:
