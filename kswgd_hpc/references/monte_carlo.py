@@ -74,7 +74,7 @@ def estimate(
     # paths that all agree do not make the mean exact: one in n might not have
     errors = np.maximum(np.sqrt(variance / samples), np.abs(values) / samples)
     count, first, square = moments[:, :3].sum(axis=0)
-    plainly = np.maximum(square / count - (first / count) ** 2, 0.0)
+    plainly = np.maximum(square / count - (first / count) ** 2, 0.0) * count / (count - 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(variance > 0, plainly / variance, np.where(plainly > 0, np.inf, 1.0))
     details = {
