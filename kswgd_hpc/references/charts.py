@@ -158,7 +158,6 @@ def _on_manifold(system: ManifoldDiffusion) -> Chart:
     lengths h_k, M_k = T / h_k^2.
     """
     surface, T = system.manifold, system.temperature
-    turn = 2 * np.pi
     if isinstance(surface, Circle):
         r = surface.radius
         states = lambda y: r * np.stack([np.cos(y[0]), np.sin(y[0])])  # noqa: E731
@@ -207,8 +206,6 @@ def _on_manifold(system: ManifoldDiffusion) -> Chart:
         low, high, periodic = [0.0, -np.pi], [np.pi, np.pi], (False, True)
     else:
         raise NotSolvable("a manifold without angles")
-    assert turn > 0
-
     def drift(y):
         found = T * flat(y)
         if system._slopes is not None:
