@@ -22,6 +22,7 @@ class Case:
     observable, killing : functions of states (d, batch) -> (batch,); killing None where there is none
     sampler : initial states, see `systems.initial_states`
     method : of the reference, see `references.METHODS`, or auto
+    tolerance : standard error wanted of the reference, None for what its trajectories give
     """
 
     index: int
@@ -32,6 +33,7 @@ class Case:
     times: tuple[float, ...]
     trajectories: int
     method: str = "auto"
+    tolerance: float | None = None
 
 
 def predict(

@@ -298,6 +298,8 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
                 systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
                 tuple(row.times),
                 row.trajectories,
+                row.reference,
+                row.tolerance,
             )
         )
     return cases

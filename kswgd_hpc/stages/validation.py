@@ -32,7 +32,7 @@ def validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space,
                 most_modes(config, space.sums.size),
                 lag_of(config),
             )
-            found_otherwise = reference(comm, case, config, plan, None, None, stage)
+            found_otherwise = reference(comm, case, config, plan, None, case.tolerance, stage)
             largest = np.max(np.abs(prediction - found_otherwise.values) / np.maximum(found_otherwise.errors, 1e-300))
             stage.note = f"largest difference {largest:.1f} errors of the reference ({found_otherwise.method})"
         path = f"feynman_kac/{case.name}"
