@@ -125,7 +125,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
     with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-        sums = assemble(sample, matrices_for(config, plan), tick)
+        sums = assemble(replace(sample, values=()), matrices_for(config, plan), tick)
         tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
     with progress.stage("spectrum", 1) as stage:
         spectrum, space = solved(config, plan, sums, estimator_for(config))
@@ -139,7 +139,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         with progress.stage("transport spectrum", 1):
             moving, stationary = transport_spectrum(config, plan, sums)
         datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress)
-    datasets |= validate(comm, config, plan, spectrum, space, progress)
+    datasets |= validate(comm, config, plan, spectrum, sample, progress)
     return datasets
 
 
