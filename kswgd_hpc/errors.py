@@ -19,3 +19,11 @@ class SpectrumError(KswgdError):
 
 class TransportError(KswgdError):
     """A transport step that could not be taken."""
+
+
+class ResumeError(KswgdError):
+    """A checkpoint that this configuration cannot continue; known to all ranks together."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved what it had; raised on all ranks together."""

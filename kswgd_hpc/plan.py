@@ -11,6 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import backend, feynman_kac, storage, streams, systems
+from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
@@ -335,13 +336,13 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     return cases
 
 
-def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable, keeping: Keeping = UNSAVED) -> Pilot:
     """Run the burn-in, and look at some states: the raw coordinates of a pilot sample. Collective.
 
     Principal directions are found from the pilot's own states first. Pairs are added where a bandwidth is to be
     cross-validated by them.
     """
-    pilot, ensemble = _pilot_states(comm, config, plan, tick), plan.ensemble
+    pilot, ensemble = _pilot_states(comm, config, plan, tick, keeping), plan.ensemble
     judged = config.koopman is not None and getattr(config.koopman.dictionary, "bandwidth", None) == "cross_validated"
     if not judged or ensemble.pairing.lag == 0:
         return pilot
@@ -352,15 +353,15 @@ def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> 
     return replace(pilot, pairs=(x, y))
 
 
-def _pilot_states(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+def _pilot_states(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable, keeping: Keeping) -> Pilot:
     delayed = isinstance(plan.ensemble, DelayedEnsemble)
     source = plan.ensemble.source if delayed else plan.ensemble
     principal = _principal(config)
     if principal is None and not delayed:
         shown = _shown(plan.observed, plan.mobility)
-        return _pilot(shown, source.pilot(comm, shown, tick), plan.mobility)
+        return _pilot(shown, source.pilot(comm, shown, tick, keeping), plan.mobility)
     snapshots = Snapshots(source.dimension, PILOT_ROWS)
-    source.pilot(comm, snapshots, tick)
+    source.pilot(comm, snapshots, tick, keeping)
     observed = plan.observed
     if principal is not None:
         directions = principal_directions(
