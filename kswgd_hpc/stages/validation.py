@@ -106,9 +106,7 @@ def _say(progress: Progress, case, prediction: Prediction, other: Reference, ver
     progress.say(f"  {case.name}: the largest error is {cause.replace('_', ' ')}; {REMEDIES[cause]} reduces it")
 
 
-def all_agree(datasets: dict[str, Any]) -> bool:
-    """Whether every row agrees with its reference at every time."""
-    verdicts = [
-        value for name, value in datasets.items() if name.startswith("feynman_kac/") and name.endswith("/verdict")
-    ]
-    return all(bool(np.all(verdict)) for verdict in verdicts)
+def disagreeing(datasets: dict[str, Any]) -> list[str]:
+    """Names of the rows that do not agree with their reference at every time."""
+    verdicts = {name.split("/")[1]: value for name, value in datasets.items() if name.endswith("/verdict")}
+    return [name for name, agree in verdicts.items() if not np.all(agree)]
