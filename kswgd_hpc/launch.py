@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from kswgd_hpc.config import Config
     from kswgd_hpc.plan import Plan
+
+T = TypeVar("T")
 
 
 def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, Plan], int]) -> int:
@@ -26,22 +28,40 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     -------
     exit status: that of the work, or 2 for a configuration that cannot be run, after one line on standard error
     """
+
+    def ready(comm: MPI.Comm) -> tuple[Config, str, Plan]:
+        from kswgd_hpc.config import load
+        from kswgd_hpc.parallel import from_root
+        from kswgd_hpc.plan import prepare
+
+        config, text = from_root(comm, lambda: load(path))
+        return config, text, prepare(comm, config)
+
+    return launch_with(petsc, ready, lambda comm, found: work(comm, *found))
+
+
+def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable[[MPI.Comm, T], int]) -> int:
+    """The same for what is not one configuration: check everything, then work. Collective on all ranks of the job.
+
+    Parameters
+    ----------
+    petsc : options for PETSc
+    ready : checks what was asked for and returns it; raises KswgdError, the same on every rank
+    work : of the communicator and what is ready, to the exit status
+    """
     import petsc4py
 
     petsc4py.init([sys.argv[0], *petsc])
     from mpi4py import MPI
 
-    from kswgd_hpc.config import load
     from kswgd_hpc.eigensolver import check_real
     from kswgd_hpc.errors import KswgdError
-    from kswgd_hpc.parallel import abort, from_root
-    from kswgd_hpc.plan import prepare
+    from kswgd_hpc.parallel import abort
 
     comm = MPI.COMM_WORLD
     try:
         check_real()
-        config, text = from_root(comm, lambda: load(path))
-        plan = prepare(comm, config)
+        found = ready(comm)
     except KswgdError as error:
         # all ranks know this error: one line, and every rank ends by itself
         if comm.rank == 0:
@@ -50,6 +70,6 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     except Exception as error:
         abort(comm, error)
     try:
-        return work(comm, config, text, plan)
+        return work(comm, found)
     except BaseException as error:
         abort(comm, error)

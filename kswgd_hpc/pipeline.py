@@ -29,6 +29,7 @@ from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
 from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.stages.analyses import analyses
+from kswgd_hpc.stages.baselines import compared
 from kswgd_hpc.stages.koopman import (
     certificates_of,
     kept,
@@ -46,7 +47,7 @@ from spde.stepping import Noise
 _JUDGED = 4096  # states kept to judge by where there are no particles
 
 
-def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
+def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, page: bool = True) -> Path:
     """Run all stages and write results.h5 and report.html. Collective.
 
     Parameters
@@ -54,6 +55,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
     comm : communicator
     config, text : the configuration and its text, kept with the results
     plan : from `prepare`
+    page : whether to write report.html
 
     Returns
     -------
@@ -77,6 +79,8 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan) -> Path:
         directory = Path(config.output.directory)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
+        if not page:
+            return path
         with progress.stage("report", 1) as stage:
             from_root(comm, lambda: _report(path))
             stage.note = str(directory / "report.html")
@@ -139,6 +143,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         with progress.stage("transport spectrum", 1):
             moving, stationary = transport_spectrum(config, plan, sums)
         datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress)
+        datasets |= compared(comm, config, plan, moving, datasets, progress)
     datasets |= validate(comm, config, plan, spectrum, space, progress)
     return datasets
 

@@ -38,6 +38,7 @@ class Progress:
 
     def __init__(self, comm: MPI.Comm):
         self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
         self._speaks = comm.rank == 0
         self._bar = None
         if self._speaks and on_terminal():
@@ -65,9 +66,10 @@ class Progress:
     def stage(self, name: str, total: int) -> Iterator[Stage]:
         """Time a stage of `total` units of this rank's work."""
         stage = Stage(self, name, max(total, 1))
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         with stage:
             yield stage
+        self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + time.process_time() - used
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
         self.say(f"{name:<22} {self.seconds[name]:8.1f} s" + (f"   {stage.note}" if stage.note else ""))
 

@@ -39,7 +39,7 @@ def transported_by(
     start, _ = span(mine)
     parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
     initial = np.concatenate(parts) if parts else np.empty((0, plan.ensemble.dimension))
-    started = _spread(comm, config, plan, initial, mine, start, progress)
+    started = spread(comm, config, plan, initial, mine, start, progress)
     target = spectrum if stationary is None else stationary.centre(spectrum)
     with progress.stage("transport", spec.steps) as stage:
         transported, history = _flow(comm, plan, target, started, mine, spec, stage)
@@ -92,7 +92,7 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
     return (initial - move if len(initial) else initial), history
 
 
-def _spread(comm, config: Config, plan: Plan, states: np.ndarray, mine, start: int, progress: Progress) -> np.ndarray:
+def spread(comm, config: Config, plan: Plan, states: np.ndarray, mine, start: int, progress: Progress) -> np.ndarray:
     """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
 
     The system's own dynamics for one lag time gives them a law with a density; it is part of the method's start, as
