@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kswgd_hpc.plan import Plan
 
 _POOL = 4  # samples of one size that are drawn to take pairs from
-_FLOORS = (6, 24)  # pairs, at least and at most
+_FLOORS = (6, 12)  # pairs, at least and at most
 _FLOOR_WORK = 1e11  # multiplications that floors may cost
 _DRAWN = 256  # draws of one block
 _STRUCTURE = 16  # modes of the structure factor

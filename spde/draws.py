@@ -151,6 +151,8 @@ def _box(log: Callable[[np.ndarray], np.ndarray], d: int) -> list[tuple[float, f
         grid = [np.linspace(a, b, count) for a, b in zip(low, high)]
         values = log(np.stack(np.meshgrid(*grid, indexing="ij")).reshape(d, -1)).reshape((count,) * d)
         inside = values > values.max() + np.log(_EDGE)
+        if not inside.any():  # the density has no largest value
+            break
         done = True
         for axis, line in enumerate(grid):
             reached = np.flatnonzero(inside.any(axis=tuple(a for a in range(d) if a != axis)))

@@ -20,7 +20,7 @@ from kswgd_hpc.metrics import subsample
 from kswgd_hpc.parallel import gather_blocks, local, tiles
 
 NEEDS = ("data",)
-_MOST = 2048  # data
+_MOST = 1024  # data
 _NEIGHBOUR = 4
 _SMALLEST = 0.02  # mu below it belongs to a mode that the kernel blurs
 _KRYLOV = 8  # products with the kernel, each of which widens the basis

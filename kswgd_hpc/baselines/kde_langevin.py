@@ -23,7 +23,7 @@ def move(task: Task, y: np.ndarray) -> np.ndarray:
     """(n, d) coordinates of this rank's particles after the steps of the task."""
     data = subsample(task.data, _MOST)
     task.data_used = len(data)
-    width = bandwidth(data)
+    width = bandwidth(data, task.frame.dimension - task.frame.curved)
     h = _STEP * width**2
 
     def pull(rows: np.ndarray) -> np.ndarray:
@@ -46,9 +46,9 @@ def weights(rows: np.ndarray, data: np.ndarray, width: float) -> np.ndarray:
     return kernel / kernel.sum(axis=1)[:, None]
 
 
-def bandwidth(data: np.ndarray) -> float:
-    """h of the largest leave-one-out likelihood, among powers of 1.15."""
-    points, d = subsample(data, _JUDGED), data.shape[1]
+def bandwidth(data: np.ndarray, d: int) -> float:
+    """h of the largest leave-one-out likelihood in d dimensions, those of the manifold, among powers of 1.15."""
+    points = subsample(data, _JUDGED)
     squares = squared_distances(points, points)
     np.fill_diagonal(squares, np.inf)
     nearest = squares.min(axis=1)

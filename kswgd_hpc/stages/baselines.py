@@ -96,6 +96,8 @@ def _of_rival(
     with task.charged():
         y = RIVALS[name].move(task, by_block(ring.blocks, task.frame.enter, start))
     states = task.states(y)
+    if not seen or seen[-1][0] < task.steps_taken:  # it ended before it was to be looked at again
+        watch(task.steps_taken, task.time, states)
     steps, times, distances = (np.array(column) for column in zip(*seen)) if seen else (np.empty(0),) * 3
     path = f"kswgd/baselines/{name}"
     found = {
