@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -31,7 +32,8 @@ class Records:
     z : (m, n, c) coordinates of the records that belong to a pair
     x, y : (s,) which of them are the two ends of a pair, one pair for each trajectory
     group : (s,) number of the group, over all ranks, that the pair counts for; ascending
-    values : name -> (s, n) numbers that belong to the pairs: "f:name" of observables, "k:name" of killing rates
+    values : name -> (s, n) numbers that belong to the pairs: "f:name" of observables, "g:name" of the generator
+        applied to them, "k:name" of the weights exp(-int c) of pairs
     drift : (s, n, c) drift of the coordinates at x, where it was asked for
     mobility : (s, n, c, c) of the coordinates at x, where it depends on the state
     labels : (m, n) numbers of the sets that the records are in, where there are sets
@@ -51,11 +53,58 @@ class Records:
         """Number of pairs."""
         return len(self.x) * self.z.shape[1]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Name -> array of all of it, see `of`."""
+        found = {name: array for name, array in vars(self).items() if name != "values" and array is not None}
+        return found | {f"values {name}": array for name, array in self.values.items()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Records:
+        """What `arrays` has been given for."""
+        values = {name.removeprefix("values "): a for name, a in arrays.items() if name.startswith("values ")}
+        return cls(**{name: a for name, a in arrays.items() if not name.startswith("values ")}, values=values)
+
     @property
     def nbytes(self) -> int:
         """Memory held."""
         arrays = [self.z, self.drift, self.mobility, self.labels, *self.values.values()]
         return sum(array.nbytes for array in arrays if array is not None)
+
+
+@dataclass
+class Collected:
+    """What has been collected of a block so far, window by window; taken : last record; the others as in `Records`."""
+
+    taken: int = -1
+    index: list[np.ndarray] = field(default_factory=list)
+    z: list[np.ndarray] = field(default_factory=list)
+    labels: list[np.ndarray] = field(default_factory=list)
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def joined(self) -> dict[str, Any]:
+        """The windows put together."""
+        return {
+            "index": np.concatenate(self.index),
+            "z": np.concatenate(self.z),
+            "labels": np.concatenate(self.labels) if self.labels else None,
+            "parts": {name: np.concatenate(arrays) for name, arrays in self.parts.items()},
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Name -> array of all of it."""
+        found = {"taken": np.array(self.taken)}
+        if self.index:
+            joined = self.joined()
+            found |= {name: joined[name] for name in ("index", "z", "labels") if joined[name] is not None}
+            found |= {f"part {name}": array for name, array in joined["parts"].items()}
+        return found
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Collected:
+        """What `arrays` has been given for."""
+        lists = {name: [arrays[name]] for name in ("index", "z", "labels") if name in arrays}
+        parts = {name.removeprefix("part "): [a] for name, a in arrays.items() if name.startswith("part ")}
+        return cls(int(arrays["taken"]), **lists, parts=parts)
 
 
 class Collector:
@@ -70,7 +119,7 @@ class Collector:
     mobility : function of states (d, batch) -> (batch, c, c), where the mobility of the coordinates depends on them
     observables : name -> function (d, batch) -> (batch,), evaluated at pair starts as "f:name"
     killing : names whose path integrals come with the windows; exp of minus the integral over a pair is "k:name"
-    rates : name -> function (d, batch) -> (batch,), killing rates at pair starts as "k:name"
+    generated : name -> function (d, batch) -> (batch,), the generator applied to observables, there too as "g:name"
     label : function of states (d, batch) -> (batch,), number of the set that each is in, where there are sets
     """
 
@@ -83,7 +132,7 @@ class Collector:
         mobility: Callable | None = None,
         observables: Mapping[str, Callable] | None = None,
         killing: tuple[str, ...] = (),
-        rates: Mapping[str, Callable] | None = None,
+        generated: Mapping[str, Callable] | None = None,
         label: Callable | None = None,
     ):
         self.coordinates = coordinates
@@ -93,36 +142,38 @@ class Collector:
         self._mobility = mobility
         self._label = label
         self._at_start = {f"f:{name}": function for name, function in (observables or {}).items()}
-        self._at_start |= {f"k:{name}": function for name, function in (rates or {}).items()}
+        self._at_start |= {f"g:{name}": function for name, function in (generated or {}).items()}
         self._killing = tuple(killing)
         self.values = (*self._at_start, *(f"k:{name}" for name in self._killing))
 
-    def collect(self, block: Block, windows: Iterator[Window]) -> Records:
-        """The records of one block."""
-        index, z, labels, parts, taken = [], [], [], {}, -1
+    def collect(self, block: Block, windows: Iterator[Window], so_far: Collected | None = None) -> Records:
+        """The records of one block, added to what has been collected of it."""
+        found = Collected() if so_far is None else so_far
         for window in windows:
-            records = np.arange(window.first, window.first + len(window.states))
-            wanted = records[self._in_a_pair(records) & (records > taken)]
-            taken = records[-1]
-            index.append(wanted)
-            z.append(_by_record(self.coordinates, window.states[wanted - window.first]))
-            if self._label is not None:
-                labels.append(_by_record(self._label, window.states[wanted - window.first]))
-            for name, array in self._of_pairs(window, records).items():
-                parts.setdefault(name, []).append(array)
-        index = np.concatenate(index)
-        starts = index[(index % self.pairing.stride == 0) & (index + self.pairing.lag <= taken)]
-        joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+            self._add(window, found)
+        index, z, labels, joined = found.joined().values()
+        starts = index[(index % self.pairing.stride == 0) & (index + self.pairing.lag <= found.taken)]
         return Records(
-            np.concatenate(z),
+            z,
             np.searchsorted(index, starts),
             np.searchsorted(index, starts + self.pairing.lag),
             block.index * self.segments + starts * self.segments // max(self.pairing.starts * self.pairing.stride, 1),
             {name: array for name, array in joined.items() if ":" in name},
             joined.get("drift"),
             joined.get("mobility"),
-            np.concatenate(labels) if labels else None,
+            labels,
         )
+
+    def _add(self, window: Window, found: Collected) -> None:
+        records = np.arange(window.first, window.first + len(window.states))
+        wanted = records[self._in_a_pair(records) & (records > found.taken)]
+        found.taken = int(records[-1])
+        found.index.append(wanted)
+        found.z.append(_by_record(self.coordinates, window.states[wanted - window.first]))
+        if self._label is not None:
+            found.labels.append(_by_record(self._label, window.states[wanted - window.first]))
+        for name, array in self._of_pairs(window, records).items():
+            found.parts.setdefault(name, []).append(array)
 
     def _in_a_pair(self, records: np.ndarray) -> np.ndarray:
         stride, lag = self.pairing.stride, self.pairing.lag
