@@ -39,7 +39,7 @@ from kswgd_hpc.stages.koopman import (
     transport_spectrum,
     weights_datasets,
 )
-from kswgd_hpc.stages.transport import transported_by
+from kswgd_hpc.stages.transport import Target, transported_by
 from kswgd_hpc.stages.validation import validate
 from spde.stepping import Noise
 
@@ -99,7 +99,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     mine = local(plan.ensemble.blocks, comm)
     particles = config.kswgd.particles if config.kswgd is not None else _JUDGED
     restarts, weighed = restart_count(config, plan), weighed_by(config) is not None
-    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, restarts, weighed)
+    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, restarts, weighed, plan.start)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
         pilot = pilot_sample(comm, config, plan, tick)
     collector = dictionary = None
@@ -138,7 +138,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
             moving, stationary = transport_spectrum(config, plan, sums)
-        datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress)
+        target = Target(moving, stationary, sample.weight)
+        datasets |= transported_by(comm, config, plan, target, recorder.starts, datasets, progress)
     datasets |= validate(comm, config, plan, spectrum, space, progress)
     return datasets
 

@@ -25,6 +25,7 @@ from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
+from kswgd_hpc.starts import set_label
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
@@ -42,6 +43,7 @@ class Plan:
     observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
     mobility : (d,), (d, d) or diagonal in modes; a field where it depends on the state; None if unknown
     label : number of the set that a state is in, see `systems.membership`, where there are sets
+    particles : sampler of their initial states; start : not zero on the states of the ensemble that they start from
     """
 
     system: Any
@@ -52,6 +54,7 @@ class Plan:
     particles: Callable | None
     device: Any
     label: Callable | None = None
+    start: Callable | None = None
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
@@ -74,8 +77,10 @@ def build(config: Config) -> Plan:
     cases = _cases(config, system)
     ensemble = _recorded(config) if system is None else _simulated(config, system, cases)
     d = ensemble.dimension
-    particles = None
-    if config.kswgd is not None:
+    particles = start = None
+    if config.kswgd is not None and config.kswgd.initial.kind == "ensemble":
+        start = set_label(system, d, config.kswgd.initial.where, "kswgd.initial.where")
+    elif config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
     observed = coordinate_map(config, system, d)
     _check_modes(config, len(observed))
@@ -91,6 +96,7 @@ def build(config: Config) -> Plan:
         particles,
         backend.select(config.compute.device),
         _label(config, system, d),
+        start,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from kswgd_hpc.storage import Rows
 
 _PATH_RECORDS = 400
 _TIMES = 16
+_CANDIDATES = 16  # states that are looked at for each particle that is to start in a set
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Recorder:
     sampled : states that are kept (the invariant law's sample); restarted : states to restart from, None for none
     path_records : first records of trajectory 0 that are kept as a picture
     store : keep every record
+    starting : states of a set that particles can start from, None for none; label : not zero in the set
     """
 
     ensemble: SimulatedEnsemble | RecordedEnsemble
@@ -54,6 +56,9 @@ class Recorder:
     restarted: Selection | None
     path_records: int
     store: bool
+    starting: Selection | None = None
+    label: Callable | None = None
+    starts: list[np.ndarray] = field(default_factory=list)
     samples: list[np.ndarray] = field(default_factory=list)
     restarts: list[np.ndarray] = field(default_factory=list)
     path: list[np.ndarray] = field(default_factory=list)
@@ -68,6 +73,7 @@ class Recorder:
         store: bool,
         restarts: int = 0,
         starts: bool = False,
+        label: Callable | None = None,
     ) -> Recorder:
         """Sample twice as many states as there are particles, so that a floor can be computed from halves.
 
@@ -75,14 +81,17 @@ class Recorder:
         ----------
         restarts : number of states to restart from
         starts : whether states have to have the law of the starts of pairs, see `Selection.of`
+        label : function of states (d, n) -> (n,), not zero where particles are to start; None where they start elsewhere
         """
         sampled = Selection.of(ensemble, 2 * metrics.affordable(particles, ensemble.dimension), starts)
         restarted = Selection.of(ensemble, restarts, starts) if restarts else None
-        return cls(ensemble, sampled, restarted, min(ensemble.pairing.records, _PATH_RECORDS), store)
+        starting = None if label is None else Selection.of(ensemble, _CANDIDATES * particles, starts)
+        path = min(ensemble.pairing.records, _PATH_RECORDS)
+        return cls(ensemble, sampled, restarted, path, store, starting, label)
 
     def watch(self, block: Block, windows: Iterator[Window]) -> Iterator[Window]:
         """Pass windows on, keeping what is wanted of their new records."""
-        seen, kept, again, stored = -1, [], [], []
+        seen, kept, again, stored, starts = -1, [], [], [], []
         total, count = np.zeros((2, self.ensemble.dimension)), 0
         for window in windows:
             # windows overlap by the lag
@@ -94,6 +103,9 @@ class Recorder:
             kept.append(self.sampled.taken(window, new))
             if self.restarted is not None:
                 again.append(self.restarted.taken(window, new))
+            if self.starting is not None:
+                rows = _as_rows([self.starting.taken(window, new)])
+                starts.append(rows[self.label(rows.T) != 0])
             if self.store:
                 stored.append(states)
             if block.index == 0:
@@ -102,6 +114,8 @@ class Recorder:
             yield window
         self.sums.append(np.append(total, count))
         self.samples.append(_as_rows(kept))
+        if starts:
+            self.starts.append(np.concatenate(starts))
         if again:
             self.restarts.append(_as_rows(again))
         if self.store:
