@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -53,6 +54,19 @@ class Tally:
     logarithms: np.ndarray
     square: float
     displacement: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """Two combinations of the functions: kappa, (p,), and rho - 1 = offset + psi @ ratio, (p,).
+
+    matrix : both in the form that the dictionary takes values and gradients of with one product, if it has one
+    """
+
+    kappa: Any
+    ratio: Any
+    offset: float
+    matrix: Any
 
 
 class Flow:
@@ -178,27 +192,36 @@ class Flow:
         # a block holds at most 1 / blocks of all particles, up to rounding in the cut
         return quantum_exponent(2 * bound * share, self._terms)
 
-    def slopes(self, z, psi, means: np.ndarray):
-        """What is integrated over time to move a tile's particles, (n, c), and rho - 1 = sum_k m_k phi_k there, (n,).
-
-        The gradient of kappa = sum_k (m_k / lambda_k) phi_k in z.
-        """
+    def field(self, means: np.ndarray) -> Field:
+        """kappa = sum_k (m_k / lambda_k) phi_k and rho - 1 = sum_k m_k phi_k of given means."""
         xp = array_module(self._modes)
+        kappa, ratio = self._modes @ xp.asarray(means / self.rates), self._modes @ xp.asarray(means)
+        combined = getattr(self._dictionary, "slope_matrix", None)
+        matrix = None if combined is None else combined(kappa, ratio)
+        return Field(kappa, ratio, float(self._offsets @ means), matrix)
+
+    def slopes(self, z, psi, field: Field):
+        """What is integrated over time to move a tile's particles, (n, c), and rho - 1 there, (n,).
+
+        The gradient of kappa in z.
+        """
         seen = self.seen(z)
         psi = self._dictionary.values(seen) if psi is None else psi
-        weights = self._modes @ xp.asarray(means / self.rates)
-        excess = psi @ (self._modes @ xp.asarray(means)) + float(self._offsets @ means)
-        return self.pushed(self._dictionary.gradient(seen, weights, psi), z), excess
+        if field.matrix is None:
+            slope, ratio = self._dictionary.gradient(seen, field.kappa, psi), psi @ field.ratio
+        else:
+            slope, ratio = self._dictionary.slopes(psi, field.matrix)
+        return self.pushed(slope, z), ratio + field.offset
 
-    def glide(self, z, means: np.ndarray, h: float, tolerance: float):
-        """Particles through the field of fixed means for a time h, each in steps of its own; not collective.
+    def glide(self, z, field: Field, h: float, tolerance: float):
+        """Particles through a fixed field for a time h, each in steps of its own; not collective.
 
         Between two wells the velocity is the flux over a density that is nearly zero: a few particles at a time cross
         there, within an instant of the flow time of all others. The midpoint rule, its distance to Euler's the error.
 
         Parameters
         ----------
-        z : (n, c); means : m_k; tolerance : distance, in scaled coordinates, that a step may err
+        z : (n, c); field : of the means that are held; tolerance : distance, in scaled coordinates, that a step may err
 
         Returns
         -------
@@ -210,12 +233,12 @@ class Flow:
         active, left, step = xp.arange(len(z)), xp.full(len(z), h), xp.full(len(z), h)
         for _ in range(_MOST_PARTS):
             at = z[active]
-            slope, _excess = self.slopes(at, None, means)
+            slope, _excess = self.slopes(at, None, field)
             part = xp.minimum(step[active], left[active])
             # no farther than what the error of a step can be told from
             speed = self.lengths(at, self.displacement(slope))
             part = xp.minimum(part, _FARTHEST / xp.maximum(speed, 1e-300))
-            middle, excess = self.slopes(self.arrive(at, self.displacement(slope) * (part / 2)[:, None]), None, means)
+            middle, excess = self.slopes(self.arrive(at, self.displacement(slope) * (part / 2)[:, None]), None, field)
             error = self.lengths(at, self.displacement(middle - slope)) * part
             good = error <= tolerance
             scale = 0.9 * xp.sqrt(tolerance / xp.maximum(error, 1e-300))

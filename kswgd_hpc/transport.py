@@ -18,7 +18,7 @@ import numpy as np
 
 from kswgd_hpc.backend import array_module, to_host
 from kswgd_hpc.errors import TransportError
-from kswgd_hpc.flow import Flow, LocalFlow, Tally, Tile, particle_blocks
+from kswgd_hpc.flow import Field, Flow, LocalFlow, Tally, Tile, particle_blocks
 
 __all__ = ["Flow", "History", "LocalFlow", "State", "Steps", "floor", "particle_blocks", "transport"]
 
@@ -136,7 +136,8 @@ def transport(
     """Move particles by (3) until their resolved modes are those of independent draws. Collective.
 
     N sum m_k^2 of r modes is r + sqrt(2 r) N(0, 1) for independent draws: the flow has converged below the `floor`, and
-    goes on to the mean r, since stopping at the floor would leave particles that are always on the far side of it.
+    goes on to the mean r, since stopping at the floor would leave particles that are always on the far side of it; and
+    likewise to the mean k of the first k modes, for every k.
 
     Steps are Adams-Bashforth of second order (one velocity a step), Euler for the first. The difference to the
     trapezoidal rule, known once the next velocity is, tells the error of a step. An automatic step grows as far as that
@@ -199,7 +200,13 @@ def _goes_on(flow: Flow, state: State, steps: Steps) -> bool:
         return False
     if any(time > state.time for time in steps.times):
         return True
-    return not steps.at_floor or flow.excess(state.means) > len(flow.rates)
+    return not steps.at_floor or not _settled(flow, state.means)
+
+
+def _settled(flow: Flow, means: np.ndarray) -> bool:
+    """Whether the first k modes have no more than independent draws on average, for every k: the slow ones by
+    themselves too, since distances between laws weigh them most."""
+    return bool((flow.effective * np.cumsum(means**2) <= np.arange(1, len(means) + 1)).all())
 
 
 def _landed(h: float, time: float, landings: list[float]) -> float:
@@ -225,9 +232,9 @@ def _started(flow: Flow, z, steps: Steps, ratio) -> State:
     for tile in flow.tiles:
         values.append(flow.survey(z[tile.rows], tile, sums))
     means = flow.tally(sums).means
-    gradient, excess = xp.empty_like(z), xp.empty(len(z))
+    gradient, excess, potential = xp.empty_like(z), xp.empty(len(z)), flow.field(means)
     for tile, psi in zip(flow.tiles, values, strict=True):
-        gradient[tile.rows], excess[tile.rows] = flow.slopes(z[tile.rows], psi, means)
+        gradient[tile.rows], excess[tile.rows] = flow.slopes(z[tile.rows], psi, potential)
     start = _resolved(excess, flow.effective) if ratio is None else xp.log(xp.asarray(ratio))
     state = State(z * 1.0, z * 0, gradient, z * 0, excess, start, means)
     state.h = _FIRST_STEP if steps.size is None else steps.size
@@ -275,7 +282,7 @@ class _Trial:
 def _attempt(flow: Flow, state: State, trial, h: float, steps: Steps) -> _Trial:
     """Put the particles after a step into `trial`."""
     sums, moved, values, fast = _nothing(flow), 0.0, [], []
-    middle, complete = _middle_means(state, h), True
+    middle, complete = flow.field(_middle_means(state, h)), True
     for tile in flow.tiles:
         z = state.z[tile.rows]
         effective = _effective(state, tile.rows, h)
@@ -297,7 +304,7 @@ def _middle_means(state: State, h: float) -> np.ndarray:
     return state.means + (state.means - state.record[-2][1]) * (h / (2 * state.previous_h))
 
 
-def _overtaking(flow: Flow, state: State, tile: Tile, trial, step: tuple, means: np.ndarray, h: float, steps: Steps):
+def _overtaking(flow: Flow, state: State, tile: Tile, trial, step: tuple, middle: Field, h: float, steps: Steps):
     """Move those particles of a tile for which the step is too long in steps of their own; None for none, False where
     that fails."""
     rows = tile.rows
@@ -308,7 +315,7 @@ def _overtaking(flow: Flow, state: State, tile: Tile, trial, step: tuple, means:
     index = xp.flatnonzero(far | bent)
     if len(index) == 0:
         return None
-    glided = flow.glide(z[index], means, h, steps.tolerance)
+    glided = flow.glide(z[index], middle, h, steps.tolerance)
     if glided is None:
         return False
     end, push, growth = glided
@@ -325,10 +332,10 @@ def _rest_of(flow: Flow, z, move, fast: _Fast) -> float:
 
 def _accept(flow: Flow, state: State, trial, tried: _Trial, tally: Tally, h: float, steps: Steps):
     """Take a step: velocities and ratios where it ends, in one pass; returns the array for the next trial."""
-    squares = np.zeros(len(_nothing(flow)))
+    squares, potential = np.zeros(len(_nothing(flow))), flow.field(tally.means)
     for tile, psi, fast in zip(flow.tiles, tried.values, tried.fast, strict=True):
         rows = tile.rows
-        slope, excess = flow.slopes(trial[rows], psi, tally.means)
+        slope, excess = flow.slopes(trial[rows], psi, potential)
         push, growth = _effective(state, rows, h) * h, (state.excess[rows] + excess) * (h / 2)
         # 5/6 of the distance to the trapezoidal rule: the error of Adams-Bashforth, 5/12 h^3 y''', from -1/12 of that
         error = flow.lengths(trial[rows], flow.displacement(push - (slope + state.gradient[rows]) * (h / 2)) * (5 / 6))
