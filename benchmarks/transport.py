@@ -88,9 +88,7 @@ def million(comm: MPI.Comm, particles: int = 1_000_000, d: int = 32, size: int =
     flow.close()
     peak = comm.allreduce(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
     if comm.rank == 0:
-        print(
-            f"{particles} particles, d = {d}, p = {size}, {comm.size} ranks: {seconds:.2f} s a step, {peak:.2f} GB in all"
-        )
+        print(f"{particles} particles, d = {d}, p = {size}, {comm.size} ranks: {seconds:.2f} s a step, {peak:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -9,4 +9,6 @@ DICTIONARY = 5  # centres and features
 PRINCIPAL_DIRECTIONS = 6
 RESTART = 8
 RESTART_AGAIN = 9
+REPLACED = 16  # and upwards, below 64: two for each time that a trajectory is replaced, initial state and noise
+MOST_REPLACED = 24
 FEYNMAN_KAC = 64  # and upwards: two for each entry, initial states and noise

@@ -258,7 +258,7 @@ def _effective(state: State, rows: slice, h: float):
 
 @dataclass(frozen=True)
 class _Fast:
-    """The particles of a tile that moved in steps of their own: which, and integrals over the step, see `Flow.glide`."""
+    """Particles of a tile that moved in steps of their own: which, and integrals over the step, see `Flow.glide`."""
 
     index: Any
     push: Any

@@ -10,13 +10,13 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import backend, decay, metrics, starts, streams, transport
+from kswgd_hpc.checkpoint import Checkpoint, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.parallel import Block, by_block, gather_blocks, local, span
-from kswgd_hpc.plan import (
-    Plan,
-)
+from kswgd_hpc.paths import advanced
+from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.spectrum import Spectrum
 from kswgd_hpc.stages.koopman import lag_of
@@ -94,13 +94,14 @@ def transported_by(
     candidates: list[np.ndarray],
     datasets: dict[str, Any],
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> dict[str, Any]:
     """Move the particles, let them relax, and judge them by the ensemble's sample among the datasets. Collective."""
     spec, pool = config.kswgd, datasets["ensemble/sample"]
     weights = target.weights(pool)
     weights = weights / weights.sum()
     first = _particles(comm, config, plan, target, candidates, pool, weights, progress)
-    started = _spread(comm, config, plan, first, progress)
+    started = _spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
     snapshots = Snapshots(tuple(spec.snapshots or ()))
     with progress.stage("transport", spec.steps) as stage:
         transported, state, history = _flow(comm, plan, target.moving, started, config, snapshots, stage)
@@ -109,7 +110,8 @@ def transported_by(
     relaxed = transported
     if relaxation > 0:
         with progress.stage("relaxation", len(first.blocks)) as tick:
-            relaxed = _dynamics(config, plan, transported, first, relaxation, streams.RELAXATION, tick)
+            keeping = checkpoint.stage("transport relaxation")
+            relaxed = _dynamics(config, plan, transported, first, relaxation, streams.RELAXATION, tick, keeping)
             tick.note = f"time {relaxation:.4g} of the system's own dynamics"
     particles = {"initial": first.states, "transported": transported, "particles": relaxed}
     with progress.stage("metrics", 1) as stage:
@@ -199,7 +201,9 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config
         snapshots.take(state.time, lambda: states(state))
 
     try:
-        state, history = transport.transport(flow, start, steps, ratio, visit, lambda *_: stage(1))
+        state, history = transport.transport(
+            flow, start, steps, ratio, visit, lambda _, excess: stage(1, excess=excess)
+        )
     finally:
         flow.close()
     return states(state), state, history
@@ -270,7 +274,7 @@ def _relaxation_time(config: Config, plan: Plan, spectrum: Spectrum) -> float:
     return float(np.ceil(time / step - 1e-9) * step)
 
 
-def _spread(comm, config: Config, plan: Plan, first: Particles, progress: Progress) -> Particles:
+def _spread(comm, config: Config, plan: Plan, first: Particles, progress: Progress, keeping: Keeping) -> Particles:
     """Particles that a deterministic flow can transport: a point mass stays one, so coinciding ones are spread first.
 
     The system's own dynamics for one lag time gives them a law with a density; it is part of the method's start, as
@@ -288,20 +292,26 @@ def _spread(comm, config: Config, plan: Plan, first: Particles, progress: Progre
             "kswgd.initial: all particles start at one point, which no deterministic flow spreads; use kind: gaussian"
         )
     progress.say(f"all particles start at one point: spread by the system's own dynamics for time {lag_of(config):g}")
-    moved = _dynamics(config, plan, first.states, first, lag_of(config), streams.SPREADING, lambda _units: None)
+    moved = _dynamics(
+        config, plan, first.states, first, lag_of(config), streams.SPREADING, lambda _units: None, keeping
+    )
     return replace(first, states=moved, density=None)
 
 
-def _dynamics(config: Config, plan: Plan, states, first: Particles, time: float, stream: int, tick) -> np.ndarray:
-    """(n, d) states of this rank's particles after running the system's own dynamics for a time."""
+def _dynamics(
+    config: Config, plan: Plan, states, first: Particles, time: float, stream: int, tick, keeping: Keeping
+) -> np.ndarray:
+    """(n, d) states of this rank's particles after running the system's own dynamics for a time. Collective."""
     stepper = plan.ensemble.stepper
     steps = round(time / stepper.time_step)
     out = np.empty_like(states)
-    for block in first.blocks:
-        rows = slice(block.start - first.start, block.stop - first.start)
-        noise = Noise(config.seed, stream, block.start)
-        out[rows] = stepper.advance(np.ascontiguousarray(states[rows].T), noise, 0, steps).T
-        tick(1)
+    with keeping as kept:
+        for block in first.blocks:
+            rows = slice(block.start - first.start, block.stop - first.start)
+            noise = Noise(config.seed, stream, block.start)
+            begin = np.ascontiguousarray(states[rows].T)
+            out[rows] = advanced(stepper, begin, noise, steps, kept, block.index).T
+            tick(1)
     return out
 
 
