@@ -34,6 +34,7 @@ from kswgd_hpc.resume import finish, open_checkpoint
 from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stages.analyses import analyses
+from kswgd_hpc.stages.baselines import compared
 from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
     certificates_of,
@@ -44,6 +45,7 @@ from kswgd_hpc.stages.koopman import (
     transport_spectrum,
     weights_datasets,
 )
+from kswgd_hpc.stages.sparse import is_large, solved_sparse, sparse_transport_spectrum
 from kswgd_hpc.stages.transport import transported_by
 from kswgd_hpc.stages.validation import validate
 from kswgd_hpc.stopping import Stop
@@ -51,7 +53,7 @@ from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
 
-def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False) -> Path:
+def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False, page: bool = True) -> Path:
     """Run all stages and write results.h5 and report.html. Collective.
 
     Parameters
@@ -60,6 +62,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     config, text : the configuration and its text, kept with the results
     plan : from `prepare`
     resume : whether to go on from what an earlier run has saved
+    page : whether to write report.html
 
     Raises
     ------
@@ -93,9 +96,10 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
         attributes = _attributes(comm, config, text, progress)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
-        with progress.stage("report", 1) as stage:
-            from_root(comm, lambda: _report(path))
-            stage.note = str(directory / "report.html")
+        if page:
+            with progress.stage("report", 1) as stage:
+                from_root(comm, lambda: _report(path))
+                stage.note = str(directory / "report.html")
     finish(comm, config, checkpoint)
     progress.record("end", seconds=progress.seconds)
     return path
@@ -142,12 +146,18 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-        sums = assemble(sample, matrices_for(config, plan), tick, lambda panel: checkpoint.stage(f"galerkin {panel}"))
-        tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
-    with progress.stage("spectrum", 1) as stage:
-        spectrum, space = solved(config, plan, sums, estimator_for(config))
-        stage.note = kept(config, spectrum)
+    sparse = is_large(dictionary)
+    if sparse:
+        spectrum, space = solved_sparse(config, plan, replace(sample, values=()), progress)
+        sums = space.sums
+    else:
+        with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
+            keeping = lambda panel: checkpoint.stage(f"galerkin {panel}")  # noqa: E731
+            sums = assemble(replace(sample, values=()), matrices_for(config, plan), tick, keeping)
+            tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
+        with progress.stage("spectrum", 1) as stage:
+            spectrum, space = solved(config, plan, sums, estimator_for(config))
+            stage.note = kept(config, spectrum)
     datasets |= koopman_datasets(spectrum, config)
     certificates = certificates_of(
         config, plan, spectrum, space, recorder.restarts, progress, checkpoint.stage("certificates")
@@ -157,9 +167,13 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
     datasets |= analyses(config, plan, spectrum, space, datasets["ensemble/sample"], progress)
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
-            moving, stationary = transport_spectrum(config, plan, sums)
+            if sparse:
+                moving, stationary = sparse_transport_spectrum(config, plan, sample)
+            else:
+                moving, stationary = transport_spectrum(config, plan, sums)
         datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress, checkpoint)
-    datasets |= validate(comm, config, plan, spectrum, space, progress, checkpoint)
+        datasets |= compared(comm, config, plan, moving, datasets, progress)
+    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
     return datasets
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import backend, metrics, streams, transport
-from kswgd_hpc.checkpoint import Checkpoint, Keeping
+from kswgd_hpc.checkpoint import UNSAVED, Checkpoint, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
@@ -42,7 +42,7 @@ def transported_by(
     start, _ = span(mine)
     parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
     initial = np.concatenate(parts) if parts else np.empty((0, plan.ensemble.dimension))
-    started = _spread(comm, config, plan, initial, mine, start, progress, checkpoint.stage("transport spreading"))
+    started = spread(comm, config, plan, initial, mine, start, progress, checkpoint.stage("transport spreading"))
     target = spectrum if stationary is None else stationary.centre(spectrum)
     with progress.stage("transport", spec.steps) as stage:
         transported, history = _flow(comm, plan, target, started, mine, spec, stage)
@@ -100,7 +100,7 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
     return (initial - move if len(initial) else initial), history
 
 
-def _spread(
+def spread(
     comm,
     config: Config,
     plan: Plan,
@@ -108,7 +108,7 @@ def _spread(
     mine,
     start: int,
     progress: Progress,
-    keeping: Keeping,
+    keeping: Keeping = UNSAVED,
 ) -> np.ndarray:
     """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
 
