@@ -94,4 +94,5 @@ def _ended(comm: MPI.Comm, message: str, status: int) -> int:
     """The end of a job of which all ranks know the reason: one line, and every rank ends by itself."""
     if comm.rank == 0:
         print(f"kswgd-hpc: {message}", file=sys.stderr, flush=True)
+    comm.Barrier()  # a launcher may end the other ranks when the first is gone
     return status
