@@ -66,7 +66,9 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     -------
     path of results.h5
     """
-    progress = Progress(comm)
+    directory = Path(config.output.directory)
+    progress = Progress(comm, directory)
+    progress.record("run", title=config.title, version=__version__)
     progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
     if plan.system is not None:
         progress.say("time stepping: {} ({})".format(*plan.system.choose_scheme(config.ensemble.scheme)))
@@ -88,6 +90,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
             from_root(comm, lambda: _report(path))
             stage.note = str(directory / "report.html")
     finish(comm, config, checkpoint)
+    progress.record("end", seconds=progress.seconds)
     return path
 
 
@@ -133,21 +136,23 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
     with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-        sums = assemble(sample, matrices_for(config, plan), tick)
+        sums = assemble(sample, matrices_for(config, plan), tick, lambda panel: checkpoint.stage(f"galerkin {panel}"))
         tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
     with progress.stage("spectrum", 1) as stage:
         spectrum, space = solved(config, plan, sums, estimator_for(config))
         stage.note = kept(config, spectrum)
     datasets |= koopman_datasets(spectrum, config)
-    certificates = certificates_of(config, plan, spectrum, space, recorder.restarts, progress)
+    certificates = certificates_of(
+        config, plan, spectrum, space, recorder.restarts, progress, checkpoint.stage("certificates")
+    )
     datasets |= certificates
     say_rates(progress, spectrum, certificates)
     datasets |= analyses(config, plan, spectrum, space, datasets["ensemble/sample"], progress)
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
             moving, stationary = transport_spectrum(config, plan, sums)
-        datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress)
-    datasets |= validate(comm, config, plan, spectrum, space, progress)
+        datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress, checkpoint)
+    datasets |= validate(comm, config, plan, spectrum, space, progress, checkpoint)
     return datasets
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, memory, storage, streams, systems
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
@@ -63,7 +63,13 @@ def prepare(comm: MPI.Comm, config: Config) -> Plan:
     KswgdError : one line, the same on every rank
     """
     plans: list[Plan] = []
-    from_root(comm, lambda: plans.append(build(config)))
+    on_node = memory.ranks_on_node(comm)
+
+    def checked() -> None:
+        memory.check(config, comm.size, on_node, memory.of_machine())
+        plans.append(build(config))
+
+    from_root(comm, checked)
     storage.prepare_directory(comm, Path(config.output.directory))
     return plans[0] if plans else build(config)
 

@@ -29,7 +29,7 @@ class NotSolvable(KswgdError):
 class Chart:
     """Coordinates y (k, n) of states.
 
-    low, high : (k,) ends of the box; periodic : (k,)
+    low, high : (k,) ends of the box; periodic : (k,); open : whether its walls could stand elsewhere
     states : function of points (k, n) to states (d, n); points : the inverse
     drift : (k, n) Ito drift at points; mobility : (k, n) at points
     """
@@ -41,6 +41,7 @@ class Chart:
     points: Callable
     drift: Callable
     mobility: Callable
+    open: bool = True
 
     @property
     def dimension(self) -> int:
@@ -206,6 +207,7 @@ def _on_manifold(system: ManifoldDiffusion) -> Chart:
         low, high, periodic = [0.0, -np.pi], [np.pi, np.pi], (False, True)
     else:
         raise NotSolvable("a manifold without angles")
+
     def drift(y):
         found = T * flat(y)
         if system._slopes is not None:
@@ -213,4 +215,4 @@ def _on_manifold(system: ManifoldDiffusion) -> Chart:
             found = found + np.einsum("kdn,dn->kn", tangents(y), force) / lengths(y)
         return found
 
-    return Chart(np.array(low), np.array(high), periodic, states, points, drift, lambda y: T / lengths(y) ** 2)
+    return Chart(np.array(low), np.array(high), periodic, states, points, drift, lambda y: T / lengths(y) ** 2, False)

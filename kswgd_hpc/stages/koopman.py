@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kswgd_hpc.checkpoint import Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import linear_part
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
@@ -83,7 +84,13 @@ def restart_count(config: Config, plan: Plan) -> int:
 
 
 def certificates_of(
-    config: Config, plan: Plan, spectrum: Spectrum, space: Space, states: list[np.ndarray], progress: Progress
+    config: Config,
+    plan: Plan,
+    spectrum: Spectrum,
+    space: Space,
+    states: list[np.ndarray],
+    progress: Progress,
+    keeping: Keeping,
 ) -> dict[str, Any]:
     """Time-step errors and true residuals of the rates. Collective."""
     if not restart_count(config, plan) or len(spectrum.rates) < 2:
@@ -98,7 +105,9 @@ def certificates_of(
         horizon_steps(spectrum, estimator, lag_of(config), stepper.time_step),
     )
     with progress.stage("certificates", len(states)) as tick:
-        time_step, residuals = certify(space, spectrum, estimator, dynamics, states, config.koopman.certify, tick)
+        time_step, residuals = certify(
+            space, spectrum, estimator, dynamics, states, config.koopman.certify, tick, keeping
+        )
         found = {
             "rates_time_step_error": np.append(0.0, time_step.bound),
             "rates_time_step_difference": np.append(0.0, time_step.difference),
@@ -117,6 +126,13 @@ def certificates_of(
 
 def say_rates(progress: Progress, spectrum: Spectrum, certificates: dict[str, Any]) -> None:
     time_step = certificates.get("koopman/rates_time_step_error", np.full(len(spectrum.rates), np.nan))
+    progress.record(
+        "rates",
+        rates=spectrum.rates,
+        rates_error=spectrum.rates_error,
+        residuals=spectrum.residuals,
+        time_step_error=time_step,
+    )
     for k in range(1, min(len(spectrum.rates), 7)):
         rate = spectrum.rates[k]
         value = f"{rate.real:.5g}" + (f" {rate.imag:+.5g}i" if abs(rate.imag) > 1e-12 else "")

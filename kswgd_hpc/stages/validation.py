@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kswgd_hpc import feynman_kac
+from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
 from kswgd_hpc.plan import (
     Plan,
@@ -19,7 +20,9 @@ from kswgd_hpc.spectrum import Space, Spectrum
 from kswgd_hpc.stages.koopman import lag_of
 
 
-def validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space, progress: Progress) -> dict[str, Any]:
+def validate(
+    comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space, progress: Progress, checkpoint: Checkpoint
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for case in plan.cases:
         with progress.stage(f"validation {case.name}", 1) as stage:
@@ -32,7 +35,9 @@ def validate(comm, config: Config, plan: Plan, spectrum: Spectrum, space: Space,
                 most_modes(config, space.sums.size),
                 lag_of(config),
             )
-            found_otherwise = reference(comm, case, config, plan, None, None, stage)
+            found_otherwise = reference(
+                comm, case, config, plan, None, None, stage, checkpoint.stage(f"validation {case.name}")
+            )
             largest = np.max(np.abs(prediction - found_otherwise.values) / np.maximum(found_otherwise.errors, 1e-300))
             stage.note = f"largest difference {largest:.1f} errors of the reference ({found_otherwise.method})"
         path = f"feynman_kac/{case.name}"
