@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kswgd_hpc.ensemble import block_count
-from kswgd_hpc.feynman_kac.budget import Budget, Influence, coarse_error, sampling_errors
+from kswgd_hpc.feynman_kac.budget import Budget, Influence, Sampled, coarse_error, sampled
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments, moments
-from kswgd_hpc.feynman_kac.propagator import Propagator
+from kswgd_hpc.feynman_kac.levels import Levels
 from kswgd_hpc.parallel import cut, local, sum_blocks
 from kswgd_hpc.references import Expansion
 
@@ -89,48 +89,16 @@ def predict(
             solved[case.rate] = comm.bcast(levels)
         rows.append(_row(case, features, means, solved[case.rate], seed))
         rows[-1].seconds = time.process_time() - began
-    errors = sampling_errors(features, [row.influence for row in rows], means.count)
+    errors = sampled(features, [row.influence for row in rows], means.count)
     found = {}
-    for row, sampling in zip(rows, errors, strict=True):
+    for row, error in zip(rows, errors, strict=True):
         began = time.process_time()
-        budget, whole = _budget(row, means, sampling), row.levels.whole
+        budget, whole = _budget(row, means, error), row.levels.whole
         seconds = comm.allreduce(row.seconds + time.process_time() - began)
         found[row.case.name] = Prediction(
             row.values, budget, whole.rates, _control(row, features, means), whole.rejected, seconds
         )
     return found
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The operator of one killing rate on the features and on parts of their span.
-
-    whole : on all; coarse : map (P, P') and operator of each coarser family; inner : on the dictionary alone
-    """
-
-    whole: Propagator
-    coarse: list[tuple[np.ndarray, Propagator]]
-    inner: Propagator
-
-    @classmethod
-    def of(cls, features: Features, means: Moments, rate: str, lag: float, regularization: float) -> Levels:
-        """Solve them, in this process alone."""
-        moved, least = operator(means, rate, lag), means.least.get(rate, 0.0)
-
-        def on(mapping: np.ndarray) -> Propagator:
-            parts = (mapping.T @ part @ mapping for part in (means.gram, moved))
-            return Propagator.of(*parts, lag, regularization, least)
-
-        whole = Propagator.of(means.gram, moved, lag, regularization, least)
-        inner = on(np.eye(features.size, 1 + features.inner)) if features.extras else whole
-        return cls(whole, [(mapping, on(mapping)) for mapping in features.coarsenings], inner)
-
-
-def operator(means: Moments, rate: str, lag: float) -> np.ndarray:
-    """(P, P) means of z times the generator less the killing, or the operator of a lag, applied to z."""
-    if not rate:
-        return means.moved
-    return means.killed[rate] if lag else means.moved - means.killed[rate]
 
 
 def _row(case: Case, features: Features, means: Moments, levels: Levels, seed: int) -> _Row:
@@ -139,7 +107,7 @@ def _row(case: Case, features: Features, means: Moments, levels: Levels, seed: i
     forward = propagator.forward(components, times)
     image = propagator.forward(components, times, derivative=True)
     starts = _starts(case, features, forward, image, seed)
-    influence = Influence.of(case, propagator, components, starts.features)
+    influence = Influence.of(case, levels, means, components, starts.features)
     return _Row(case, levels, components, starts, starts.features @ forward, influence=influence)
 
 
@@ -165,13 +133,18 @@ def _starts(case: Case, features: Features, forward: np.ndarray, image: np.ndarr
     return Starts(z, spread, float(observable[0]), layer)
 
 
-def _budget(row: _Row, means: Moments, sampling: np.ndarray) -> Budget:
+def _budget(row: _Row, means: Moments, found: Sampled) -> Budget:
     """The error of a row, by what makes it."""
     times, propagator, formula = np.array(row.case.times), row.levels.whole, row.case.formula
-    coarse = []
-    for mapping, other in row.levels.coarse:
-        components = other.project(mapping.T @ means.projected[formula])
-        coarse.append((row.starts.features @ mapping) @ other.forward(components, times))
+
+    def moved(coarse: list) -> np.ndarray:
+        """(times,) the largest difference to coarser families."""
+        by = [
+            (row.starts.features @ mapping) @ other.forward(other.project(mapping.T @ means.projected[formula]), times)
+            for mapping, other in coarse
+        ]
+        return np.max(np.abs(np.array(by) - row.values), axis=0) if by else np.full(len(times), np.nan)
+
     # what the span does not hold of f, and of the start, is forgotten at the rates that it does not resolve
     forgotten = np.exp(-times * propagator.typical_rate)
     kept = row.starts.features @ propagator.forward(row.components, np.zeros(1))[:, 0]
@@ -179,8 +152,8 @@ def _budget(row: _Row, means: Moments, sampling: np.ndarray) -> Budget:
     rest = 0.0 if rest < 1e-12 * means.squares[formula] else rest
     projection = np.hypot(row.starts.observable - kept, np.sqrt(rest)) * forgotten
     layer = np.abs(row.starts.layer) / max(propagator.typical_rate, 1e-300)
-    truncation = np.hypot(coarse_error(row.values, coarse), layer)
-    return Budget(np.zeros(len(times)), np.hypot(sampling, row.starts.spread), truncation, projection)
+    truncation = np.hypot(coarse_error(row.values, moved(row.levels.near), moved(row.levels.far), found.gain), layer)
+    return Budget(np.zeros(len(times)), np.hypot(found.error, row.starts.spread), truncation, projection)
 
 
 def _control(row: _Row, features: Features, means: Moments) -> Expansion:

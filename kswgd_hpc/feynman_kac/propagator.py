@@ -101,6 +101,8 @@ def orthonormal(gram: np.ndarray, regularization: float) -> np.ndarray:
 
     The first feature is the constant, and the first function of the basis too.
     """
+    if len(gram) == 1:
+        return np.ones((1, 1))
     mean = gram[0, 1:]
     centred = gram[1:, 1:] - np.outer(mean, mean)
     variance = np.maximum(centred.diagonal(), 0.0)
