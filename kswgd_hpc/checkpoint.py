@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,26 +115,15 @@ class Checkpoint:
         self._last = time.monotonic()
         self.beat: Callable[[], None] = lambda: None
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Shelf]:
-        """The shelf of a stage. Its end is collective, and there alone ranks agree on whether to stop.
-
-        Raises
-        ------
-        Interrupted : on all ranks, if any of them was asked to stop
-        """
-        stopped = False
-        try:
-            yield self.shelf(name)
-        except Stopped:
-            stopped = True
-        self._agree(stopped)
+    def stage(self, name: str) -> Stage:
+        """A stage, to be entered: its shelf, and an end that is collective."""
+        return Stage(self, self.shelf(name))
 
     def shelf(self, name: str) -> Shelf:
         """The items of a stage."""
         return Shelf(self, self._label(name))
 
-    def _agree(self, stopped: bool) -> None:
+    def agree(self, stopped: bool) -> None:
         """Wait for the other ranks; save and end if any wants to. Collective.
 
         Waiting ranks sleep, which leaves the cores to the others, and still obey a signal.
@@ -145,7 +134,7 @@ class Checkpoint:
             time.sleep(nap)
             nap = min(2 * nap, _LONGEST_NAP)
         wanted = bool(anyone[0])
-        if wanted or time.monotonic() - self._last >= self.schedule.boundary:
+        if wanted or self.worth():
             self.write()
         if wanted:
             raise self._interrupted()
@@ -163,7 +152,7 @@ class Checkpoint:
 
     def boundary(self) -> None:
         """Between two stages: stop here if any rank was asked to. Collective."""
-        self._agree(self.stop.wanted())
+        self.agree(self.stop.wanted())
 
     def get(self, item: Item, progress: int | None = None) -> Saved | None:
         """The most advanced whole save of an item, or the one at a given progress; None where there is none."""
@@ -192,6 +181,10 @@ class Checkpoint:
         self.beat()
         late = time.monotonic() - self._last >= self.schedule.every
         return late or self._waiting > _MOST_PENDING or self.stop.wanted()
+
+    def worth(self) -> bool:
+        """Whether so much time has passed that the end of a stage is worth a save."""
+        return self.schedule.active and time.monotonic() - self._last >= self.schedule.boundary
 
     def save(self) -> None:
         """Write what waits to be saved; not collective. Raises Stopped where the rank was asked to stop."""
@@ -267,6 +260,7 @@ class Shelf:
 
     checkpoint: Checkpoint
     stage: str
+    keeps = True
 
     def get(self, index: int, progress: int | None = None) -> Saved | None:
         """What was saved of an item, see `Checkpoint.get`."""
@@ -283,6 +277,10 @@ class Shelf:
     def due(self) -> bool:
         """Whether it is time to save: by the clock, by a signal, by the stop file. Not collective."""
         return self.checkpoint.due()
+
+    def worth(self) -> bool:
+        """Whether the end of a stage is worth a save. Not collective."""
+        return self.checkpoint.worth()
 
     def save(self) -> None:
         """Write all that waits. Ends the stage for this rank if it was asked to stop."""
@@ -306,8 +304,28 @@ class Shelf:
         return value
 
 
+@dataclass(frozen=True)
+class Stage(AbstractContextManager):
+    """A long loop of each rank by itself, which can be entered again. Its end is collective: ranks agree on whether to
+    stop, and all raise Interrupted if any of them was asked to."""
+
+    checkpoint: Checkpoint
+    shelf: Shelf
+
+    def __enter__(self) -> Shelf:
+        return self.shelf
+
+    def __exit__(self, kind: type[BaseException] | None, *_error) -> bool:
+        if kind is not None and not issubclass(kind, Stopped):
+            return False
+        self.checkpoint.agree(kind is not None)
+        return True
+
+
 class Nothing(Shelf):
     """A shelf that keeps nothing, for work that nobody saves."""
+
+    keeps = False
 
     def __init__(self):
         pass
@@ -326,6 +344,8 @@ class Nothing(Shelf):
     def due(self) -> bool:
         """Never."""
         return False
+
+    worth = due
 
     def save(self) -> None:
         """Does nothing."""

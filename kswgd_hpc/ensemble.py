@@ -18,6 +18,7 @@ from kswgd_hpc import streams
 from kswgd_hpc.checkpoint import UNSAVED, Keeping, Saved, Shelf
 from kswgd_hpc.coordinates import CoordinateMap, project
 from kswgd_hpc.parallel import Block, cut, gather_blocks, local, tiles
+from kswgd_hpc.paths import chunks
 from spde.errors import BlowUpError
 from spde.stepping import Noise, PathIntegral
 
@@ -25,8 +26,7 @@ _MIN_GROUPS = 16
 _MAX_BLOCKS = 4096
 _BLOCK_PAIRS = 2048
 _BATCH = 64
-_WINDOW_ROWS = 512
-_CHUNK = 2**24  # numbers that are stepped between two chances to save
+WINDOW_ROWS = 512
 PILOT_ROWS = 20_000
 _STATES = 400
 
@@ -239,14 +239,6 @@ class SimulatedEnsemble:
             raise error
         self.replaced[error.trajectory] = again
 
-    def _chunks(self, size: int, done: int, steps: int) -> Iterator[int]:
-        """Steps done..steps in parts after each of which work may be interrupted: a tenth of a second or so."""
-        chunk = max(1, _CHUNK // (self.dimension * size))
-        while done < steps:
-            part = min(chunk - done % chunk, steps - done)
-            yield part
-            done += part
-
     def pilot(
         self, comm: MPI.Comm, observed: CoordinateMap | None, tick: Callable, keeping: Keeping = UNSAVED
     ) -> np.ndarray:
@@ -292,13 +284,14 @@ class SimulatedEnsemble:
             return found | {"start": np.array(begin)} | looking.arrays()
 
         for time in self.pilot_times:
-            for part in self._chunks(block.size, step, time):
+            for part in chunks(self.dimension * block.size, step, time):
                 states = self._advanced(pieces, states, step, part)
                 step += part
                 if step == time:
                     looking(_join(states)[:, ::thin])
                 kept.pause(block.index, progress(pieces, step), arrays)
-        kept.put(block.index, progress(pieces, step), arrays())
+        if saved is None or saved.progress < progress(pieces, step):
+            kept.put(block.index, progress(pieces, step), arrays())
         self._started[block.index] = pieces, np.array(start) if not self._burn_in else _join(states)
         return looking.finished()
 
@@ -330,7 +323,7 @@ class SimulatedEnsemble:
         for piece in pieces:
             if piece.again and known.get(piece.start) != piece.again:
                 state = [self._initial(piece)]
-                for step, part in _running(self._chunks(1, 0, self._burn_in)):
+                for step, part in _running(chunks(self.dimension, 0, self._burn_in)):
                     state = self._advanced([piece], state, step, part)
                 states += state
             else:
@@ -374,10 +367,10 @@ class SimulatedEnsemble:
         BlowUpError : see `replace`
         """
         course = self._begun(block) if course is None else course
-        length = self.pairing.lag + max(1, _WINDOW_ROWS // block.size)
+        length = self.pairing.lag + max(1, WINDOW_ROWS // block.size)
         while course.record < self.pairing.records - 1:
             step = self._burn_in + course.record * self._every
-            for part in self._chunks(block.size, course.step, self._every):
+            for part in chunks(self.dimension * block.size, course.step, self._every):
                 course.states = [
                     self.stepper.advance(state, self._noise(piece), step + course.step, part, _watch_all(path))
                     for piece, state, path in zip(course.pieces, course.states, course.paths, strict=True)
@@ -495,7 +488,7 @@ class RecordedEnsemble:
     def windows(self, block: Block) -> Iterator[Window]:
         """The records of one block in order; consecutive windows overlap by the lag."""
         a, b, first, last = self._parts[block.index]
-        length = self.pairing.lag + max(1, _WINDOW_ROWS // (b - a))
+        length = self.pairing.lag + max(1, WINDOW_ROWS // (b - a))
         while first < last:
             stop = min(first + length, last)
             yield Window(first, np.ascontiguousarray(self._read((a, b), (first, stop)).transpose(1, 2, 0)))

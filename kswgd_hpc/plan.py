@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, storage, streams, systems
+from kswgd_hpc.baselines import lacking
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.fit import count, fit, has_constant
+from kswgd_hpc.dictionary.fit import SPARSE, count, fit, has_constant
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
@@ -67,7 +68,13 @@ def prepare(comm: MPI.Comm, config: Config) -> Plan:
     KswgdError : one line, the same on every rank
     """
     plans: list[Plan] = []
-    from_root(comm, lambda: plans.append(build(config)))
+    on_node = memory.ranks_on_node(comm)
+
+    def checked() -> None:
+        memory.check(config, comm.size, on_node, memory.of_machine())
+        plans.append(build(config))
+
+    from_root(comm, checked)
     storage.prepare_directory(comm, Path(config.output.directory))
     return plans[0] if plans else build(config)
 
@@ -88,6 +95,7 @@ def build(config: Config) -> Plan:
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
     _check_device(config, observed, mobility)
+    _check_judging(config, system, d)
     return Plan(
         system,
         _delayed(config, ensemble),
@@ -256,6 +264,9 @@ def _check_size(config: Config, size: int) -> None:
         "sets": koopman.sets is not None,
         "vamp": koopman.vamp,
     }
+    if koopman.dictionary.kind in SPARSE:
+        killed = any(row.killing != 0 for row in config.validation.feynman_kac)
+        asked["dictionary with a killing rate in validation.feynman_kac"] = killed
     for name, wanted in asked.items():
         if wanted and size > REPLICATED:
             raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
@@ -289,6 +300,28 @@ def _check_device(config: Config, observed: CoordinateMap, mobility) -> None:
             "compute.device: cuda cannot move particles where the mobility of the coordinates depends on the state; "
             "use auto"
         )
+
+
+def _check_judging(config: Config, system, dimension: int) -> None:
+    """That the rivals of the transport can be had, and what particles are compared in and with."""
+    if config.kswgd is None:
+        return
+    for name in config.kswgd.baselines:
+        reason = lacking(name, system)
+        if reason is not None:
+            raise ConfigurationError(f"kswgd.baselines: {name} cannot be had here: {reason}")
+    judge = config.kswgd.judge
+    if judge.occupation and system is None:
+        raise ConfigurationError(
+            "kswgd.judge.occupation: sets are expressions in the variables of a system, not of data"
+        )
+    judging.sets_of(config, system)
+    if judge.reference is not None:
+        shape = storage.open_recording(
+            judge.reference.path, judge.reference.dataset, "kswgd.judge.reference.path"
+        ).shape
+        if len(shape) != 2 or shape[1] != dimension:
+            raise DataError(f"kswgd.judge.reference.path: shape {shape}, expected (n, {dimension})")
 
 
 def _check_derivatives(config: Config, observed: CoordinateMap) -> None:

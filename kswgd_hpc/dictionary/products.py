@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
 
 from kswgd_hpc.backend import array_module
 from kswgd_hpc.dictionary.contractions import entries, form
+
+_BEYOND_USE = 10**9
 
 
 class ProductDictionary(ABC):
@@ -100,7 +103,10 @@ def by_order(orders: list[np.ndarray], largest: int, total: bool) -> np.ndarray:
 
 
 def count_by_order(orders: list[np.ndarray], largest: int, total: bool) -> int:
-    """Number of multi-indices that `by_order` gives, without making them."""
+    """Number of multi-indices that `by_order` gives, without making them; a lower bound where it is beyond use."""
+    least = math.comb(largest + len(orders), len(orders)) - 1  # with one function of each order
+    if total and least > _BEYOND_USE:
+        return least
     counts = np.ones(1, dtype=object)
     for order in orders:
         available = np.bincount(order[order <= largest], minlength=largest + 1).astype(object)

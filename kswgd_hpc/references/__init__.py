@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
+from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.references import monte_carlo
 from kswgd_hpc.references.control import Expansion
@@ -34,6 +35,7 @@ def reference(
     spectrum_control: Expansion | None,
     tolerance: float | None,
     tick: Callable[[int], None],
+    keeping: Keeping = UNSAVED,
 ) -> Reference:
     """The reference that a case asks for; of `auto` the best that there is for it. Collective.
 
@@ -44,6 +46,7 @@ def reference(
     spectrum_control : the spectrum's prediction as a function of state and time, None where there is none
     tolerance : standard error wanted, in the units of u; None for what `case.trajectories` paths give
     tick : told once, when all is done
+    keeping : where paths that have been run are saved
 
     Raises
     ------
@@ -55,7 +58,7 @@ def reference(
         )
     began = time.process_time()
     values, errors, details = monte_carlo.estimate(
-        comm, case, plan.ensemble.stepper, config.seed, spectrum_control, tolerance
+        comm, case, plan.ensemble.stepper, config.seed, spectrum_control, tolerance, keeping
     )
     tick(1)
     return Reference(values, errors, "Monte Carlo", comm.allreduce(time.process_time() - began), details)

@@ -5,9 +5,9 @@ Let v(x, s) be the prediction of u(x, s), of any quality. Along a path, cut at s
     M = sum_j exp(-int_0^{t_j} c) [v(X_j + n_j, t - t_{j+1}) - v(X_j - n_j, t - t_{j+1})] / 2                      (1)
 
 with n_j the noise that the path receives between t_j and t_{j+1}, which is symmetric given the past: every term has
-mean zero, and f(X_t) exp(-int c) - M has the mean of f(X_t) exp(-int c) exactly, time step and all. As pieces get short,
-M tends to the Ito integral of exp(-int c) grad v . s dW, which for v = u is all of the variance. Differences in place
-of derivatives ask nothing of the dictionary but its values.
+mean zero, and f(X_t) exp(-int c) - M has the mean of f(X_t) exp(-int c) exactly, time step and all. As pieces get
+short, M tends to the Ito integral of exp(-int c) grad v . s dW, which for v = u is all of the variance. Differences in
+place of derivatives ask nothing of the dictionary but its values.
 
 Source: Newton 1994, "Variance reduction for simulated diffusions"; Milstein and Tretyakov 2009.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import streams
-from kswgd_hpc.parallel import gather_blocks, local, sum_blocks, tiles
+from kswgd_hpc.checkpoint import UNSAVED, Keeping
+from kswgd_hpc.parallel import Block, gather_blocks, local, sum_blocks, tiles
 from kswgd_hpc.references.control import Control, Expansion
 from spde.stepping import Noise, PathIntegral, Stepper
 
@@ -46,7 +48,13 @@ class Variant:
 
 
 def estimate(
-    comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, expansion: Expansion | None, tolerance: float | None
+    comm: MPI.Comm,
+    case: Case,
+    stepper: Stepper,
+    seed: int,
+    expansion: Expansion | None,
+    tolerance: float | None,
+    keeping: Keeping = UNSAVED,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Mean of f(X_t) exp(-int c) over simulated paths, its standard error, and what was done for it. Collective.
 
@@ -69,12 +77,12 @@ def estimate(
         number = int(np.clip(math.ceil(pilot.variance(variant).max() / tolerance**2), 2 * _PILOT[1], _MOST_PATHS))
         number *= 2 if variant.pairs else 1
     samples = max(4, number // 2) if variant.pairs else number
-    moments = _sample(comm, case, stepper, seed, control, variant, samples)
+    moments = _sample(comm, case, stepper, seed, control, variant, samples, keeping)
     values, variance, coefficients = _controlled(moments)
     # paths that all agree do not make the mean exact: one in n might not have
     errors = np.maximum(np.sqrt(variance / samples), np.abs(values) / samples)
     count, first, square = moments[:, :3].sum(axis=0)
-    plainly = np.maximum(square / count - (first / count) ** 2, 0.0)
+    plainly = np.maximum(square / count - (first / count) ** 2, 0.0) * count / (count - 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(variance > 0, plainly / variance, np.where(plainly > 0, np.inf, 1.0))
     details = {
@@ -179,29 +187,34 @@ def _lengths(case: Case, stepper: Stepper, control: Control) -> tuple[int, ...]:
 
 
 def _sample(
-    comm, case: Case, stepper, seed: int, control: Control | None, variant: Variant, samples: int
+    comm, case: Case, stepper, seed: int, control: Control | None, variant: Variant, samples: int, keeping: Keeping
 ) -> np.ndarray:
-    """(2, 8, times) sums over both halves of the samples. Collective.
+    """(2, 8, times) sums over both halves of the samples. Collective."""
+    batches, parts = tiles(samples, min(_BATCH, max(1, samples // 2))), []
+    with keeping as kept:
+        for batch in local(batches, comm):
+            parts.append(kept(batch.index, partial(_sums, case, stepper, seed, control, variant, batch)))
+    return sum_blocks(comm, parts, (2, 8, len(case.times)), len(batches))
+
+
+def _sums(case: Case, stepper, seed: int, control: Control | None, variant: Variant, batch: Block) -> np.ndarray:
+    """(2, 8, times) sums over the samples of a batch, all of which are in one of the halves.
 
     Of 1, a plain path, its square, the sample Y, its control M, Y^2, M^2 and Y M.
     """
-    batches = tiles(samples, min(_BATCH, max(1, samples // 2)))
-    stream, parts = streams.FEYNMAN_KAC + 2 * case.index, []
+    stream, found = streams.FEYNMAN_KAC + 2 * case.index, []
     lengths = (variant.piece,) if variant.piece else ()
-    for batch in local(batches, comm):
-        start = case.sampler(seed, stream, batch.start, batch.stop)
-        found = []
-        for negated in (False, True) if variant.pairs else (False,):
-            noise = Noise(seed, stream + 1, batch.start, negated=negated)
-            values, controls = paths(case, stepper, noise, start, control, lengths)
-            found.append((values, controls[0] if lengths else np.zeros_like(values)))
-        plain = found[0][0]
-        y, m = (sum(part) / len(found) for part in zip(*found, strict=True))
-        rows = (np.ones_like(y), plain, plain**2, y, m, y**2, m**2, y * m)
-        sums = np.zeros((2, len(rows), len(y)))
-        sums[batch.index % 2] = [row.sum(axis=1) for row in rows]
-        parts.append(sums)
-    return sum_blocks(comm, parts, (2, 8, len(case.times)), len(batches))
+    start = case.sampler(seed, stream, batch.start, batch.stop)
+    for negated in (False, True) if variant.pairs else (False,):
+        noise = Noise(seed, stream + 1, batch.start, negated=negated)
+        values, controls = paths(case, stepper, noise, start, control, lengths)
+        found.append((values, controls[0] if lengths else np.zeros_like(values)))
+    plain = found[0][0]
+    y, m = (sum(part) / len(found) for part in zip(*found, strict=True))
+    rows = (np.ones_like(y), plain, plain**2, y, m, y**2, m**2, y * m)
+    sums = np.zeros((2, len(rows), len(y)))
+    sums[batch.index % 2] = [row.sum(axis=1) for row in rows]
+    return sums
 
 
 def paths(

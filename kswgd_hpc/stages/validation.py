@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kswgd_hpc import feynman_kac
+from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
 from kswgd_hpc.feynman_kac import Prediction
 from kswgd_hpc.feynman_kac.budget import CAUSES, REMEDIES
@@ -45,7 +46,7 @@ class Verdict:
 
 
 def validate(
-    comm, config: Config, plan: Plan, spectrum: Spectrum, sample: Sample, progress: Progress
+    comm, config: Config, plan: Plan, spectrum: Spectrum, sample: Sample, progress: Progress, checkpoint: Checkpoint
 ) -> dict[str, Any]:
     """Predict every row, compute its reference, say whether they agree. Collective."""
     if not plan.cases:
@@ -63,7 +64,8 @@ def validate(
     for case in plan.cases:
         prediction = predictions[case.name]
         with progress.stage(f"reference {case.name}", 1) as stage:
-            other = reference(comm, case, config, plan, prediction.control, case.tolerance, stage)
+            keeping = checkpoint.stage(f"reference {case.name}")
+            other = reference(comm, case, config, plan, prediction.control, case.tolerance, stage, keeping)
             stage.note = f"{other.method}, {other.cost:.3g} processor seconds; prediction {prediction.cost:.3g}"
         verdict = Verdict.of(prediction, other)
         _say(progress, case, prediction, other, verdict)
