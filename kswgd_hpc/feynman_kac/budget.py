@@ -9,6 +9,7 @@ import numpy as np
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments
 from kswgd_hpc.feynman_kac.levels import Levels
+from kswgd_hpc.feynman_kac.propagator import Propagator
 from kswgd_hpc.galerkin import group_sums
 from kswgd_hpc.records import Pairs
 from kswgd_hpc.statistics import standard_error
@@ -92,6 +93,18 @@ class Influence:
             whole.forward(components, np.zeros(1))[:, 0],
         )
 
+    @classmethod
+    def of_principal(cls, case: Case, levels: Levels) -> Influence:
+        """Of the smallest rate, which moves by minus the mean of l (G - c - its exponent) phi."""
+        (right, image, left), (coarse, coarse_image, _) = (
+            _slowest(propagator, mapping) for mapping, propagator in ((None, levels.whole), levels.near[0])
+        )
+        nothing = np.zeros_like(right)
+        half = np.stack([coarse, coarse_image])[:, None]
+        return cls(
+            case.rate, case.formula, np.ones(1), left[None], half, right[None], image[None], nothing, nothing[:, 0]
+        )
+
     def of_pairs(self, pairs: Pairs, z: np.ndarray, moved: np.ndarray, by_generator: bool) -> np.ndarray:
         """(3 times,) sums over pairs, with features z (n, P) and what the operator's sample makes of them.
 
@@ -115,6 +128,18 @@ class Influence:
         if by_generator:
             return there - pairs.values[f"f:{self.rate}"][:, None] * here
         return pairs.values[f"k:{self.rate}"][:, None] * there
+
+
+def _slowest(propagator: Propagator, mapping: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(P, 1) coefficients of the slowest eigenfunction, of its image, and of how the smallest rate answers to both."""
+    k = propagator.slowest
+    right, left = propagator.right[:, k].real, propagator.left[k].real
+    left = left / (left @ right)
+    value = propagator.eigenvalues[k].real
+    slope = -1 / (value * propagator.lag) if propagator.lag else -1.0
+    basis = propagator.basis if mapping is None else mapping @ propagator.basis
+    function = (basis @ right)[:, None]
+    return function, value * function, slope * (basis @ left)[:, None]
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,16 @@ class Propagator:
         return self.basis @ (self.left.T @ weights).real
 
     @property
+    def slowest(self) -> int:
+        """Index of the eigenvalue that survives all others."""
+        return int(np.argmax(self.exponents.real))
+
+    @property
+    def principal(self) -> np.ndarray:
+        """(1,) the smallest rate."""
+        return -self.exponents[[self.slowest]].real
+
+    @property
     def rates(self) -> np.ndarray:
         """(q,) complex, minus the exponents, ascending in the real part."""
         return np.sort_complex(-self.exponents)
