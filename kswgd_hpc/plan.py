@@ -353,23 +353,26 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     cases = []
     for index, row in enumerate(config.validation.feynman_kac):
         path = f"validation.feynman_kac.{row.name}"
-        killing = None
+        killing, formula = None, 1.0 if row.observable is None else row.observable
         if not (isinstance(row.killing, float) and row.killing == 0):
             killing = systems.observable(system, row.killing, f"{path}.killing")
         cases.append(
             feynman_kac.Case(
                 index,
                 row.name,
-                systems.observable(system, row.observable, f"{path}.observable"),
+                systems.observable(system, formula, f"{path}.observable"),
                 killing,
-                systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
+                systems.initial_states(
+                    system, system.dimension, row.initial or config.ensemble.initial, f"{path}.initial"
+                ),
                 tuple(row.times),
                 row.trajectories,
                 row.reference,
                 row.tolerance,
-                str(row.observable),
+                str(formula),
                 "" if killing is None else str(row.killing),
-                row.initial.kind not in ("constant", "expression"),
+                row.initial is None or row.initial.kind not in ("constant", "expression"),
+                row.kind,
             )
         )
     return cases
