@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, judging, memory, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, petsc_types, storage, streams, systems
 from kswgd_hpc.baselines import lacking
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
@@ -99,6 +99,7 @@ def build(config: Config) -> Plan:
     _check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
+    petsc_types.select(config.compute.device)
     _check_device(config, observed, mobility)
     _check_judging(config, system, d)
     return Plan(
