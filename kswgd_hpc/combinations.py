@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kswgd_hpc.config import Config
 
+_MOST_STEPS = 2**40  # of a trajectory: months of stepping a single number
+
 
 def check(config: Config) -> None:
     """Raise ValueError, which names the keys, for what cannot be run together."""
@@ -79,6 +81,9 @@ def _check_data(config: Config) -> None:
         raise ValueError(f"ensemble.{sorted(given)[0]} has no meaning for recorded data")
     if config.validation.feynman_kac:
         raise ValueError("'validation' needs a system that can be simulated, and data cannot")
+    if config.kswgd is not None and config.kswgd.initial.kind in ("constant", "expression"):
+        kind = config.kswgd.initial.kind
+        raise ValueError(f"kswgd.initial.kind: {kind} is one point, which only dynamics would spread; use gaussian")
     if config.kswgd is not None and config.kswgd.relaxation > 0:
         raise ValueError("kswgd.relaxation needs a system that can be simulated, and data cannot")
     if koopman is None:
@@ -143,5 +148,7 @@ def _whole_steps(path: str, value: float | None, step: float, unit: str = "the t
     if value is None:
         return
     steps = value / step
+    if steps > _MOST_STEPS:
+        raise ValueError(f"{path} = {value:g} is {steps:.3g} times {unit} {step:g}; at most {_MOST_STEPS:.3g} can be")
     if abs(steps - round(steps)) > 1e-6 * max(1.0, steps) or (value > 0 and round(steps) < 1):
         raise ValueError(f"{path} = {value:g} is not a multiple of {unit} {step:g}")

@@ -6,16 +6,17 @@ direction. It has no generator that could be written down either, so its spectru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.coordinates import CoordinateMap, Mobility, numbered, project
-from kswgd_hpc.ensemble import PILOT_ROWS, RecordedEnsemble, SimulatedEnsemble, Window
+from kswgd_hpc.ensemble import PILOT_ROWS, Course, RecordedEnsemble, SimulatedEnsemble, Window
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.parallel import Block, gather_blocks, local
+from spde.errors import BlowUpError
 
 
 class DelayMap:
@@ -106,9 +107,31 @@ class DelayedEnsemble:
             tick(1)
         return gather_blocks(comm, parts, width)
 
-    def windows(self, block: Block) -> Iterator[Window]:
-        """The records of one block in order; consecutive windows overlap by the lag."""
-        for window in self.source.windows(block):
+    @property
+    def replaced(self) -> Mapping[int, int]:
+        """Of the source."""
+        return self.source.replaced
+
+    def replace(self, error: BlowUpError) -> None:
+        """As the source does."""
+        self.source.replace(error)
+
+    def remember(self, rows: np.ndarray) -> None:
+        """As the source does."""
+        self.source.remember(rows)
+
+    @property
+    def last_record(self) -> int:
+        """Of the source."""
+        return self.source.last_record
+
+    def course(self, block: Block, arrays: dict[str, np.ndarray] | None = None) -> Course:
+        """Of the source."""
+        return self.source.course(block, arrays)
+
+    def windows(self, block: Block, *course) -> Iterator[Window]:
+        """The records of one block in order; consecutive windows overlap by the lag. See the source's."""
+        for window in self.source.windows(block, *course):
             count = len(window.states) - int(self._offsets[0])
             if count > 0:
                 states = [window.states[offset : offset + count] for offset in self._offsets]

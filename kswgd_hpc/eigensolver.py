@@ -181,7 +181,7 @@ def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, op
         for name, value in (options or {}).items():
             database[name] = value
         eps.setFromOptions()
-        _solve(eps, count)
+        converge(eps, count)
         return _collect(eps, matrix, count, symmetric)
     finally:
         start.destroy()
@@ -199,7 +199,8 @@ def _select(eps: SLEPc.EPS, part: Part) -> None:
         eps.setWhichEigenpairs(which.LARGEST_REAL if part == "largest" else which.LARGEST_MAGNITUDE)
 
 
-def _solve(eps: SLEPc.EPS, count: int) -> None:
+def converge(eps: SLEPc.EPS, count: int) -> None:
+    """Solve, and raise SpectrumError with the reason and a remedy where fewer than `count` pairs are found. Collective."""
     try:
         eps.solve()
     except PETSc.Error as error:

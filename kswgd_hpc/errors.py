@@ -19,3 +19,15 @@ class SpectrumError(KswgdError):
 
 class TransportError(KswgdError):
     """A transport step that could not be taken."""
+
+
+class ResumeError(KswgdError):
+    """A checkpoint that this configuration cannot continue; known to all ranks together."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved what it had; raised on all ranks together."""
+
+
+class MachineError(KswgdError):
+    """Something about the installation or the launcher with which no run can be right."""

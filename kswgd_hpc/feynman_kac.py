@@ -1,4 +1,4 @@
-"""Feynman-Kac: u(x, t) = E_x[f(X_t) exp(-int_0^t c)] from the spectrum, and by Monte Carlo. method.md section 4."""
+"""Feynman-Kac: u(x, t) = E_x[f(X_t) exp(-int_0^t c)] from the spectrum; `references` checks it. method.md section 4."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from mpi4py import MPI
 
 from kswgd_hpc import streams
 from kswgd_hpc.eigensolver import eigenpairs
 from kswgd_hpc.ensemble import block_count
 from kswgd_hpc.estimators import Estimator
-from kswgd_hpc.parallel import Block, cut, local, sum_blocks, tiles
+from kswgd_hpc.parallel import cut, local, sum_blocks
 from kswgd_hpc.spectrum import Space, Spectrum
-from spde.stepping import Noise, PathIntegral
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -25,6 +21,7 @@ class Case:
 
     observable, killing : functions of states (d, batch) -> (batch,); killing None where there is none
     sampler : initial states, see `systems.initial_states`
+    method : of the reference, see `references.METHODS`, or auto
     """
 
     index: int
@@ -34,6 +31,7 @@ class Case:
     sampler: Callable
     times: tuple[float, ...]
     trajectories: int
+    method: str = "auto"
 
 
 def predict(
@@ -137,42 +135,3 @@ def _killed_operator(case: Case, space: Space, estimator: Estimator) -> np.ndarr
 
 def _stream(case: Case) -> int:
     return streams.FEYNMAN_KAC + 2 * case.index
-
-
-def path_batches(case: Case) -> list[Block]:
-    """Batches of the Monte Carlo paths, shared out over ranks."""
-    return tiles(case.trajectories, _BATCH)
-
-
-def monte_carlo(
-    comm: MPI.Comm, case: Case, stepper, seed: int, tick: Callable[[int], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of f(X_t) exp(-int c) over simulated paths, and its standard error, at each time. Collective."""
-    batches = path_batches(case)
-    first, second = [], []
-    for batch in local(batches, comm):
-        values = _paths(case, stepper, seed, batch)
-        first.append(values.sum(axis=1))
-        second.append((values**2).sum(axis=1))
-        tick(1)
-    shape, n = (len(case.times),), case.trajectories
-    mean = sum_blocks(comm, first, shape, len(batches)) / n
-    square = sum_blocks(comm, second, shape, len(batches)) / n
-    error = np.sqrt(np.maximum(square - mean**2, 0) / (n - 1))
-    # paths that all agree do not make the mean exact: one in n might not have
-    return mean, np.maximum(error, np.abs(mean) / n)
-
-
-def _paths(case: Case, stepper, seed: int, batch) -> np.ndarray:
-    """(times, batch) values of f exp(-int c) along one batch of paths."""
-    states = case.sampler(seed, _stream(case), batch.start, batch.stop)
-    noise = Noise(seed, _stream(case) + 1, batch.start)
-    path = None if case.killing is None else PathIntegral(case.killing, states, stepper.time_step)
-    step, values = 0, []
-    for time in case.times:
-        target = round(time / stepper.time_step)
-        states = stepper.advance(states, noise, step, target - step, None if path is None else path.watch)
-        step = target
-        weight = 1.0 if path is None else np.exp(-path.value)
-        values.append(case.observable(states) * weight)
-    return np.array(values)

@@ -17,6 +17,7 @@ from mpi4py import MPI
 from scipy.linalg.blas import dgemm, dsyrk
 from scipy.sparse import csr_array
 
+from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.kernels import mirror
 from kswgd_hpc.parallel import Block, FixedSum, sum_items, tiles
@@ -142,7 +143,12 @@ def row_ranges(size: int, comm: MPI.Comm) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def assemble(sample: Sample, names: tuple[str, ...], tick: Callable[[int], None] = lambda _units: None) -> Sums:
+def assemble(
+    sample: Sample,
+    names: tuple[str, ...],
+    tick: Callable[[int], None] = lambda _units: None,
+    keeping: Callable[[str], Keeping] = lambda _panel: UNSAVED,
+) -> Sums:
     """Means of products of features over all pairs. Collective.
 
     Parameters
@@ -155,6 +161,7 @@ def assemble(sample: Sample, names: tuple[str, ...], tick: Callable[[int], None]
         flux : psi(x) (G psi(x))^T, of the generator G
         k:NAME : psi(x) psi(y)^T (psi(x) psi(x)^T for a sample without pairs) times values[k:NAME]
     tick : called for each block of each of the `passes`
+    keeping : name of a panel -> where the sums for it are saved
 
     Returns
     -------
@@ -173,7 +180,9 @@ def assemble(sample: Sample, names: tuple[str, ...], tick: Callable[[int], None]
     vectors: dict[str, np.ndarray] = {}
     for columns in _panels(p):
         panel = _Panel(sample, names, columns.start, columns.stop, tick)
-        sums = sum_items(comm, sample.blocks, panel.add, panel.shapes, sample.terms, panel.triangles)
+        sums = sum_items(
+            comm, sample.blocks, panel.add, panel.shapes, sample.terms, panel.triangles, keeping(str(columns.start))
+        )
         vectors = vectors or _reduced_vectors(comm, sums, sample)
         for name in names:
             if whole:

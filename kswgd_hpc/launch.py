@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from kswgd_hpc.errors import Interrupted, KswgdError, MachineError, ResumeError
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from kswgd_hpc.plan import Plan
 
 T = TypeVar("T")
+
+
+INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be tried again
 
 
 def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, Plan], int]) -> int:
@@ -26,7 +31,8 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
 
     Returns
     -------
-    exit status: that of the work, or 2 for a configuration that cannot be run, after one line on standard error
+    exit status: that of the work; 2 for a configuration that cannot be run or resumed, 75 for a run that was asked to
+    stop and can be resumed, each after one line on standard error
     """
 
     def ready(comm: MPI.Comm) -> tuple[Config, str, Plan]:
@@ -50,26 +56,42 @@ def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable
     work : of the communicator and what is ready, to the exit status
     """
     import petsc4py
-
-    petsc4py.init([sys.argv[0], *petsc])
+    import petsc4py.lib
     from mpi4py import MPI
 
-    from kswgd_hpc.eigensolver import check_real
-    from kswgd_hpc.errors import KswgdError
-    from kswgd_hpc.parallel import abort
+    from kswgd_hpc.machine import check_libraries, check_ranks
 
     comm = MPI.COMM_WORLD
+    try:
+        petsc4py.lib.ImportPETSc()  # loaded, but not started: with two MPI libraries that may crash
+        check_libraries()
+        petsc4py.init([sys.argv[0], *petsc])
+        check_ranks(comm)
+    except MachineError as error:
+        return _ended(comm, f"error: {error}", 2)
+
+    from kswgd_hpc.eigensolver import check_real
+    from kswgd_hpc.parallel import abort
+
     try:
         check_real()
         found = ready(comm)
     except KswgdError as error:
-        # all ranks know this error: one line, and every rank ends by itself
-        if comm.rank == 0:
-            print(f"kswgd-hpc: error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return _ended(comm, f"error: {error}", 2)
     except Exception as error:
         abort(comm, error)
     try:
         return work(comm, found)
+    except ResumeError as error:
+        return _ended(comm, f"error: {error}", 2)
+    except Interrupted as request:
+        return _ended(comm, str(request), INTERRUPTED)
     except BaseException as error:
         abort(comm, error)
+
+
+def _ended(comm: MPI.Comm, message: str, status: int) -> int:
+    """The end of a job of which all ranks know the reason: one line, and every rank ends by itself."""
+    if comm.rank == 0:
+        print(f"kswgd-hpc: {message}", file=sys.stderr, flush=True)
+    return status

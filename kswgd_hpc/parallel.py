@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from kswgd_hpc.checkpoint import UNSAVED, Keeping, Shelf
 from kswgd_hpc.errors import KswgdError
 from kswgd_hpc.kernels import add_rounded
+from kswgd_hpc.partial_sums import Found, found
 from spde.errors import SpdeError
 
 _BITS = 62
@@ -150,6 +152,7 @@ def sum_items(
     shapes: dict[str, tuple[int, int]],
     terms: int,
     triangles: tuple[str, ...] = (),
+    keeping: Keeping = UNSAVED,
 ) -> dict[str, FixedSum]:
     """Sums over the items of all ranks, the same bits in any order, in bounded memory. Collective.
 
@@ -163,14 +166,20 @@ def sum_items(
     shapes : name -> (n, m) of the arrays
     terms : number of items over all ranks
     triangles : names of square parts of which only the upper triangle is used; the rest of the sum is undefined
+    keeping : where each rank saves its sum over the first of its items, see `partial_sums`
 
     Returns
     -------
     name -> FixedSum, not reduced yet
     """
-    bounds = None
+    saved, bounds = Found(), None
     while True:
-        sums, largest, bounds = _sum_once(comm, items, add, shapes, terms, triangles, bounds)
+        with keeping as kept:
+            saved = (
+                found(comm, kept, len(items)) if bounds is None else Found(attempt=saved.attempt + 1, first=saved.first)
+            )
+            bounds = saved.bounds if bounds is None else bounds
+            sums, largest, bounds = _sum_once(comm, items, add, shapes, terms, triangles, bounds, saved, kept)
         comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
         if not np.isfinite(largest).all():
             raise KswgdError("a sum over the ensemble is not finite: the data or features overflow")
@@ -179,25 +188,42 @@ def sum_items(
         bounds = largest
 
 
-def _sum_once(comm, items, add, shapes, terms, triangles, bounds) -> tuple[dict[str, FixedSum], np.ndarray, np.ndarray]:
+def _sum_once(
+    comm, items, add, shapes, terms, triangles, bounds, saved: Found, kept: Shelf
+) -> tuple[dict[str, FixedSum], np.ndarray, np.ndarray]:
     """One attempt: the sums, the largest entry of any part of this rank, and the bounds for which there was room."""
     parts = {name: np.zeros(shape, order="F") for name, shape in shapes.items()}
     totals = {name: np.zeros(shape, dtype=np.int64, order="F") for name, shape in shapes.items()}
-    largest, exponents = np.zeros(len(shapes)), []
-    leader = comm.allreduce(comm.rank if items else comm.size, op=MPI.MIN)
-    for position, item in enumerate([*items] or [None]):
-        if item is not None:
-            add(item, parts)
-        if position == 0:
-            if bounds is None:
-                first = np.array([_largest(part) for part in parts.values()])
-                bounds = _HEADROOM * comm.bcast(first, root=leader % comm.size)
-            finite = np.where(np.isfinite(bounds), bounds, 1.0)
-            exponents = [quantum_exponent(bound, terms) for bound in finite]
-        if item is not None:
+    largest, ready = np.zeros(len(shapes)), False
+    if bounds is None:
+        leader = comm.allreduce(comm.rank if items else comm.size, op=MPI.MIN)
+        if items:
+            add(items[0], parts)
+        bounds = _HEADROOM * comm.bcast(np.array([_largest(part) for part in parts.values()]), root=leader % comm.size)
+        ready = bool(items)
+    exponents = [quantum_exponent(bound, terms) for bound in np.where(np.isfinite(bounds), bounds, 1.0)]
+    begin = position = saved.begin(len(items))
+
+    def state() -> dict[str, np.ndarray]:
+        return {"bounds": bounds, "largest": largest} | {f"total {name}": total for name, total in totals.items()}
+
+    while position < saved.first + len(items):
+        if position in saved.mine:
+            position, arrays = saved.mine[position]
+            largest = np.maximum(largest, arrays["largest"])
+            for name, total in totals.items():
+                total += arrays[f"total {name}"]
+        else:
+            if not ready:
+                add(items[position - saved.first], parts)
             for i, (name, part) in enumerate(parts.items()):
-                found = add_rounded(totals[name].T, part.T, 2.0 ** exponents[i], name in triangles)
-                largest[i] = max(largest[i], found)
+                entry = add_rounded(totals[name].T, part.T, 2.0 ** exponents[i], name in triangles)
+                largest[i] = max(largest[i], entry)
+            position, ready = position + 1, False
+            last = position == saved.first + len(items)
+            if kept.due() or (last and kept.worth()):
+                kept.put(begin, saved.progress(position), state())
+                kept.save()
     sums = {name: FixedSum(totals[name], exponents[i]) for i, name in enumerate(shapes)}
     return sums, largest, bounds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import threadpoolctl
 from mpi4py import MPI
 
 from kswgd_hpc import __version__, eigensolver, storage
+from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
+from kswgd_hpc.extension import obstacle, recorder_for
 from kswgd_hpc.galerkin import assemble, passes
+from kswgd_hpc.machine import oversubscription
 from kswgd_hpc.parallel import from_root, local
 from kswgd_hpc.plan import (
     Plan,
@@ -25,29 +29,31 @@ from kswgd_hpc.plan import (
     weighed_by,
 )
 from kswgd_hpc.progress import Progress
-from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
+from kswgd_hpc.resume import finish, open_checkpoint
 from kswgd_hpc.reweighting import invariant_density
+from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stages.analyses import analyses
 from kswgd_hpc.stages.baselines import compared
+from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
     certificates_of,
     kept,
     koopman_datasets,
-    restart_count,
     say_rates,
     solved,
     transport_spectrum,
     weights_datasets,
 )
+from kswgd_hpc.stages.sparse import is_large, solved_sparse, sparse_transport_spectrum
 from kswgd_hpc.stages.transport import transported_by
 from kswgd_hpc.stages.validation import validate
+from kswgd_hpc.stopping import Stop
+from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
-_JUDGED = 4096  # states kept to judge by where there are no particles
 
-
-def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, page: bool = True) -> Path:
+def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False, page: bool = True) -> Path:
     """Run all stages and write results.h5 and report.html. Collective.
 
     Parameters
@@ -55,13 +61,20 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, page: bool = True
     comm : communicator
     config, text : the configuration and its text, kept with the results
     plan : from `prepare`
+    resume : whether to go on from what an earlier run has saved
     page : whether to write report.html
+
+    Raises
+    ------
+    Interrupted : on all ranks, after a request to stop; what there was has been saved
 
     Returns
     -------
     path of results.h5
     """
-    progress = Progress(comm)
+    directory = Path(config.output.directory)
+    progress = Progress(comm, directory)
+    progress.record("run", title=config.title, version=__version__)
     progress.say(f"{config.title}: {comm.size} rank{'s' if comm.size > 1 else ''}, {_describe(plan)}")
     if plan.system is not None:
         progress.say("time stepping: {} ({})".format(*plan.system.choose_scheme(config.ensemble.scheme)))
@@ -70,20 +83,25 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, page: bool = True
                 "koopman.estimator: reversible assumes detailed balance, which this system does not have: its rates "
                 "are those of symmetrised pairs; edmd assumes nothing"
             )
-    if config.output.checkpoint is not None:
-        progress.say("output.checkpoint has no effect in this version: the run starts from the beginning")
+    directory = Path(config.output.directory)
+    stop = Stop(directory, comm.size)
+    checkpoint = open_checkpoint(comm, config, stop, resume, progress.say, lambda saved: obstacle(saved, config, plan))
+    watchdog = Watchdog(comm, directory, seconds(config.compute.watchdog))
+    checkpoint.beat = progress.beat = watchdog.beat
+    if warning := oversubscription(comm):
+        progress.say(f"warning: {warning}")
     # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share
-    with threadpoolctl.threadpool_limits(1):
-        datasets = _stages(comm, config, plan, progress)
+    with threadpoolctl.threadpool_limits(1), watchdog, stop if checkpoint.schedule.active else nullcontext():
+        datasets = _stages(comm, config, plan, progress, checkpoint)
         attributes = _attributes(comm, config, text, progress)
-        directory = Path(config.output.directory)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
-        if not page:
-            return path
-        with progress.stage("report", 1) as stage:
-            from_root(comm, lambda: _report(path))
-            stage.note = str(directory / "report.html")
+        if page:
+            with progress.stage("report", 1) as stage:
+                from_root(comm, lambda: _report(path))
+                stage.note = str(directory / "report.html")
+    finish(comm, config, checkpoint)
+    progress.record("end", seconds=progress.seconds)
     return path
 
 
@@ -98,21 +116,21 @@ def _describe(plan: Plan) -> str:
     return f"{e.trajectories} trajectories in R^{e.dimension}, {len(e.blocks)} blocks"
 
 
-def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> dict[str, Any]:
+def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, checkpoint: Checkpoint) -> dict[str, Any]:
     _compile_once_a_node(comm, plan)
     mine = local(plan.ensemble.blocks, comm)
-    particles = config.kswgd.particles if config.kswgd is not None else _JUDGED
-    restarts, weighed = restart_count(config, plan), weighed_by(config) is not None
-    recorder = Recorder.for_run(plan.ensemble, particles, config.ensemble.store, restarts, weighed)
+    recorder = recorder_for(config, plan, checkpoint.schedule.lasting)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
-        pilot = pilot_sample(comm, config, plan, tick)
+        pilot = pilot_sample(comm, config, plan, tick, checkpoint.stage("pilot"))
     collector = dictionary = None
     if config.koopman is not None:
         collector, dictionary = collector_for(config, plan, pilot)
     with progress.stage("ensemble", len(mine)) as tick:
-        records = _collect(plan, collector, recorder, mine, tick)
+        records = collected(plan, collector, recorder, mine, checkpoint, tick)
         tick.note = _describe_records(comm, records)
     datasets = recorder.datasets(comm)
+    if config.ensemble.on_blow_up == "replace":
+        datasets |= _replaced(comm, plan, progress)
     if collector is None:
         return datasets
     sample = sample_of(comm, config, plan, collector, dictionary, records)
@@ -128,23 +146,35 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress) -> d
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-        sums = assemble(sample, matrices_for(config, plan), tick)
-        tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
-    with progress.stage("spectrum", 1) as stage:
-        spectrum, space = solved(config, plan, sums, estimator_for(config))
-        stage.note = kept(config, spectrum)
+    sparse = is_large(dictionary)
+    if sparse:
+        spectrum, space = solved_sparse(config, plan, sample, progress)
+        sums = space.sums
+    else:
+        with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
+            sums = assemble(
+                sample, matrices_for(config, plan), tick, lambda panel: checkpoint.stage(f"galerkin {panel}")
+            )
+            tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
+        with progress.stage("spectrum", 1) as stage:
+            spectrum, space = solved(config, plan, sums, estimator_for(config))
+            stage.note = kept(config, spectrum)
     datasets |= koopman_datasets(spectrum, config)
-    certificates = certificates_of(config, plan, spectrum, space, recorder.restarts, progress)
+    certificates = certificates_of(
+        config, plan, spectrum, space, recorder.restarts, progress, checkpoint.stage("certificates")
+    )
     datasets |= certificates
     say_rates(progress, spectrum, certificates)
     datasets |= analyses(config, plan, spectrum, space, datasets["ensemble/sample"], progress)
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
-            moving, stationary = transport_spectrum(config, plan, sums)
-        datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress)
+            if sparse:
+                moving, stationary = sparse_transport_spectrum(config, plan, sample)
+            else:
+                moving, stationary = transport_spectrum(config, plan, sums)
+        datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress, checkpoint)
         datasets |= compared(comm, config, plan, moving, datasets, progress)
-    datasets |= validate(comm, config, plan, spectrum, space, progress)
+    datasets |= validate(comm, config, plan, spectrum, space, progress, checkpoint)
     return datasets
 
 
@@ -185,18 +215,13 @@ def _compile_once_a_node(comm: MPI.Comm, plan: Plan) -> None:
     node.Free()
 
 
-def _collect(plan: Plan, collector: Collector | None, recorder: Recorder, mine, tick) -> list[Records]:
-    """Run the ensemble: what the dictionary will see of it; the recorder keeps what the results show."""
-    records = []
-    for block in mine:
-        windows = recorder.watch(block, plan.ensemble.windows(block))
-        if collector is not None:
-            records.append(collector.collect(block, windows))
-        else:
-            for _window in windows:
-                pass
-        tick(1)
-    return records
+def _replaced(comm: MPI.Comm, plan: Plan, progress: Progress) -> dict[str, Any]:
+    """The trajectories that were replaced because they blew up. Collective."""
+    numbers = replaced(comm, plan)
+    if len(numbers):
+        which = f"{', '.join(map(str, numbers[:8]))}{', ...' if len(numbers) > 8 else ''}"
+        progress.say(f"ensemble.on_blow_up: replaced {len(numbers)} of {plan.ensemble.trajectories}: {which}")
+    return {"ensemble/replaced": numbers}
 
 
 def _attributes(comm: MPI.Comm, config: Config, text: str, progress: Progress) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, judging, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, storage, streams, systems
 from kswgd_hpc.baselines import lacking
+from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.fit import count, fit, has_constant
+from kswgd_hpc.dictionary.fit import SPARSE, count, fit, has_constant
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
@@ -63,7 +64,13 @@ def prepare(comm: MPI.Comm, config: Config) -> Plan:
     KswgdError : one line, the same on every rank
     """
     plans: list[Plan] = []
-    from_root(comm, lambda: plans.append(build(config)))
+    on_node = memory.ranks_on_node(comm)
+
+    def checked() -> None:
+        memory.check(config, comm.size, on_node, memory.of_machine())
+        plans.append(build(config))
+
+    from_root(comm, checked)
     storage.prepare_directory(comm, Path(config.output.directory))
     return plans[0] if plans else build(config)
 
@@ -230,6 +237,9 @@ def _check_size(config: Config, size: int) -> None:
         "sets": koopman.sets is not None,
         "vamp": koopman.vamp,
     }
+    if koopman.dictionary.kind in SPARSE:
+        killed = any(row.killing != 0 for row in config.validation.feynman_kac)
+        asked["dictionary with a killing rate in validation.feynman_kac"] = killed
     for name, wanted in asked.items():
         if wanted and size > REPLICATED:
             raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
@@ -327,13 +337,13 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     return cases
 
 
-def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable, keeping: Keeping = UNSAVED) -> Pilot:
     """Run the burn-in, and look at some states: the raw coordinates of a pilot sample. Collective.
 
     Principal directions are found from the pilot's own states first. Pairs are added where a bandwidth is to be
     cross-validated by them.
     """
-    pilot, ensemble = _pilot_states(comm, config, plan, tick), plan.ensemble
+    pilot, ensemble = _pilot_states(comm, config, plan, tick, keeping), plan.ensemble
     judged = config.koopman is not None and getattr(config.koopman.dictionary, "bandwidth", None) == "cross_validated"
     if not judged or ensemble.pairing.lag == 0:
         return pilot
@@ -344,15 +354,15 @@ def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> 
     return replace(pilot, pairs=(x, y))
 
 
-def _pilot_states(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable) -> Pilot:
+def _pilot_states(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable, keeping: Keeping) -> Pilot:
     delayed = isinstance(plan.ensemble, DelayedEnsemble)
     source = plan.ensemble.source if delayed else plan.ensemble
     principal = _principal(config)
     if principal is None and not delayed:
         shown = _shown(plan.observed, plan.mobility)
-        return _pilot(shown, source.pilot(comm, shown, tick), plan.mobility)
+        return _pilot(shown, source.pilot(comm, shown, tick, keeping), plan.mobility)
     snapshots = Snapshots(source.dimension, PILOT_ROWS)
-    source.pilot(comm, snapshots, tick)
+    source.pilot(comm, snapshots, tick, keeping)
     observed = plan.observed
     if principal is not None:
         directions = principal_directions(

@@ -1,16 +1,20 @@
-"""Progress on a terminal (a bar with rate and time left) and plain lines in a batch log."""
+"""Progress on a terminal (a bar with rate and time left), plain lines in a batch log, and the log files of a run."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
-_EVERY = 10.0
+from kswgd_hpc.log import Log, process
+
+_EVERY = 10.0  # seconds between lines, and between events, of one stage
 
 
 def on_terminal() -> bool:
@@ -34,13 +38,19 @@ class Progress:
     Parameters
     ----------
     comm : communicator; not used collectively
+    directory : where the log files go; none are written without it
+    silent : say nothing
     """
 
-    def __init__(self, comm: MPI.Comm):
+    def __init__(self, comm: MPI.Comm, directory: Path | None = None, silent: bool = False):
         self.seconds: dict[str, float] = {}
         self.processor_seconds: dict[str, float] = {}
-        self._speaks = comm.rank == 0
+        self.beat: Callable[[], None] = lambda: None  # told of every tick
+        self._speaks = comm.rank == 0 and not silent
+        self._log = Log(directory) if directory is not None and comm.rank == 0 else None
+        self._traffic = getattr(comm, "traffic", None)
         self._bar = None
+        self.record("start", ranks=comm.size, **process())
         if self._speaks and on_terminal():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -53,8 +63,16 @@ class Progress:
             )
             self._bar = Progress(*columns, console=Console(file=sys.stderr, force_terminal=True))
 
+    def record(self, event: str, **values: Any) -> None:
+        """An event for programs that read the log, see `Log.event`."""
+        if self._log is not None:
+            self._log.event(event, **values)
+
     def say(self, message: str) -> None:
         """A line for the log."""
+        if self._log is not None:
+            self._log.line(message)
+            self._log.event("line", text=message)
         if not self._speaks:
             return
         if self._bar is not None:
@@ -65,29 +83,43 @@ class Progress:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:
         """Time a stage of `total` units of this rank's work."""
+        self.beat()
         stage = Stage(self, name, max(total, 1))
-        began, used = time.perf_counter(), time.process_time()
-        with stage:
-            yield stage
-        self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + time.process_time() - used
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        began, busy, before = time.perf_counter(), time.process_time(), self._messages()
+        self.record("stage", stage=name, total=stage.total)
+        try:
+            with stage:
+                yield stage
+        except BaseException as error:
+            self.record("error", stage=name, text=" ".join(f"{type(error).__name__}: {error}".split()))
+            raise
+        seconds, used = time.perf_counter() - began, time.process_time() - busy
+        self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + used
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        sent = {} if self._traffic is None else {"traffic": self._traffic.since(before)}
+        spent = {"seconds": round(seconds, 4), "processor": round(used, 4)}
+        self.record("stage end", stage=name, steps=stage.done, note=stage.note, **spent, **sent)
         self.say(f"{name:<22} {self.seconds[name]:8.1f} s" + (f"   {stage.note}" if stage.note else ""))
+
+    def _messages(self) -> Any:
+        return None if self._traffic is None else self._traffic.state()
 
 
 class Stage:
-    """One stage: call it with the number of units done."""
+    """One stage: call it with the number of units done, and with numbers that belong into the log."""
 
     def __init__(self, progress: Progress, name: str, total: int):
         self.note = ""
-        self._progress, self._name, self._total = progress, name, total
-        self._done, self._began, self._spoke = 0, time.perf_counter(), time.perf_counter()
+        self.total, self.done = total, 0
+        self._progress, self._name = progress, name
+        self._began = self._spoke = self._recorded = time.perf_counter()
         self._task = None
 
     def __enter__(self) -> Stage:
         bar = self._progress._bar
         if bar is not None:
             bar.start()
-            self._task = bar.add_task(self._name, total=self._total, rate="")
+            self._task = bar.add_task(self._name, total=self.total, rate="")
         return self
 
     def __exit__(self, *_error) -> None:
@@ -96,14 +128,18 @@ class Stage:
             bar.remove_task(self._task)
             bar.stop()
 
-    def __call__(self, units: int = 1) -> None:
-        self._done += units
+    def __call__(self, units: int = 1, **numbers: float) -> None:
+        self._progress.beat()
+        self.done += units
         now = time.perf_counter()
-        rate = self._done / max(now - self._began, 1e-9)
+        rate = self.done / max(now - self._began, 1e-9)
+        if now - self._recorded > _EVERY:
+            self._recorded = now
+            self._progress.record("step", stage=self._name, step=self.done, total=self.total, rate=rate, **numbers)
         bar = self._progress._bar
         if bar is not None:
-            bar.update(self._task, completed=self._done, rate=f"{rate:.3g}/s")
-        elif now - self._spoke > _EVERY and self._done < self._total:
+            bar.update(self._task, completed=self.done, rate=f"{rate:.3g}/s")
+        elif now - self._spoke > _EVERY and self.done < self.total:
             self._spoke = now
-            left = (self._total - self._done) / rate
-            self._progress.say(f"{self._name:<22} {self._done}/{self._total}, {rate:.3g}/s, about {left:.0f} s left")
+            left = (self.total - self.done) / rate
+            self._progress.say(f"{self._name:<22} {self.done}/{self.total}, {rate:.3g}/s, about {left:.0f} s left")

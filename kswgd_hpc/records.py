@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -51,11 +52,58 @@ class Records:
         """Number of pairs."""
         return len(self.x) * self.z.shape[1]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Name -> array of all of it, see `of`."""
+        found = {name: array for name, array in vars(self).items() if name != "values" and array is not None}
+        return found | {f"values {name}": array for name, array in self.values.items()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Records:
+        """What `arrays` has been given for."""
+        values = {name.removeprefix("values "): a for name, a in arrays.items() if name.startswith("values ")}
+        return cls(**{name: a for name, a in arrays.items() if not name.startswith("values ")}, values=values)
+
     @property
     def nbytes(self) -> int:
         """Memory held."""
         arrays = [self.z, self.drift, self.mobility, self.labels, *self.values.values()]
         return sum(array.nbytes for array in arrays if array is not None)
+
+
+@dataclass
+class Collected:
+    """What has been collected of a block so far, window by window; taken : last record; the others as in `Records`."""
+
+    taken: int = -1
+    index: list[np.ndarray] = field(default_factory=list)
+    z: list[np.ndarray] = field(default_factory=list)
+    labels: list[np.ndarray] = field(default_factory=list)
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def joined(self) -> dict[str, Any]:
+        """The windows put together."""
+        return {
+            "index": np.concatenate(self.index),
+            "z": np.concatenate(self.z),
+            "labels": np.concatenate(self.labels) if self.labels else None,
+            "parts": {name: np.concatenate(arrays) for name, arrays in self.parts.items()},
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Name -> array of all of it."""
+        found = {"taken": np.array(self.taken)}
+        if self.index:
+            joined = self.joined()
+            found |= {name: joined[name] for name in ("index", "z", "labels") if joined[name] is not None}
+            found |= {f"part {name}": array for name, array in joined["parts"].items()}
+        return found
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Collected:
+        """What `arrays` has been given for."""
+        lists = {name: [arrays[name]] for name in ("index", "z", "labels") if name in arrays}
+        parts = {name.removeprefix("part "): [a] for name, a in arrays.items() if name.startswith("part ")}
+        return cls(int(arrays["taken"]), **lists, parts=parts)
 
 
 class Collector:
@@ -97,32 +145,34 @@ class Collector:
         self._killing = tuple(killing)
         self.values = (*self._at_start, *(f"k:{name}" for name in self._killing))
 
-    def collect(self, block: Block, windows: Iterator[Window]) -> Records:
-        """The records of one block."""
-        index, z, labels, parts, taken = [], [], [], {}, -1
+    def collect(self, block: Block, windows: Iterator[Window], so_far: Collected | None = None) -> Records:
+        """The records of one block, added to what has been collected of it."""
+        found = Collected() if so_far is None else so_far
         for window in windows:
-            records = np.arange(window.first, window.first + len(window.states))
-            wanted = records[self._in_a_pair(records) & (records > taken)]
-            taken = records[-1]
-            index.append(wanted)
-            z.append(_by_record(self.coordinates, window.states[wanted - window.first]))
-            if self._label is not None:
-                labels.append(_by_record(self._label, window.states[wanted - window.first]))
-            for name, array in self._of_pairs(window, records).items():
-                parts.setdefault(name, []).append(array)
-        index = np.concatenate(index)
-        starts = index[(index % self.pairing.stride == 0) & (index + self.pairing.lag <= taken)]
-        joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+            self._add(window, found)
+        index, z, labels, joined = found.joined().values()
+        starts = index[(index % self.pairing.stride == 0) & (index + self.pairing.lag <= found.taken)]
         return Records(
-            np.concatenate(z),
+            z,
             np.searchsorted(index, starts),
             np.searchsorted(index, starts + self.pairing.lag),
             block.index * self.segments + starts * self.segments // max(self.pairing.starts * self.pairing.stride, 1),
             {name: array for name, array in joined.items() if ":" in name},
             joined.get("drift"),
             joined.get("mobility"),
-            np.concatenate(labels) if labels else None,
+            labels,
         )
+
+    def _add(self, window: Window, found: Collected) -> None:
+        records = np.arange(window.first, window.first + len(window.states))
+        wanted = records[self._in_a_pair(records) & (records > found.taken)]
+        found.taken = int(records[-1])
+        found.index.append(wanted)
+        found.z.append(_by_record(self.coordinates, window.states[wanted - window.first]))
+        if self._label is not None:
+            found.labels.append(_by_record(self._label, window.states[wanted - window.first]))
+        for name, array in self._of_pairs(window, records).items():
+            found.parts.setdefault(name, []).append(array)
 
     def _in_a_pair(self, records: np.ndarray) -> np.ndarray:
         stride, lag = self.pairing.stride, self.pairing.lag

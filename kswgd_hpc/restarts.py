@@ -9,6 +9,7 @@ import numpy as np
 
 from kswgd_hpc import streams
 from kswgd_hpc.certificates import Restarts, TimeStepError, TrueResiduals, time_step_error, true_residuals
+from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.coordinates import Mobility
 from kswgd_hpc.estimators import Estimator
 from kswgd_hpc.galerkin import pair_sums
@@ -69,6 +70,7 @@ def certify(
     states: list[np.ndarray],
     again: bool,
     tick: Callable[[int], None],
+    keeping: Keeping = UNSAVED,
 ) -> tuple[TimeStepError, TrueResiduals | None]:
     """Time-step errors of all modes but the constant one, and, if asked for, their true residuals. Collective.
 
@@ -77,6 +79,7 @@ def certify(
     space, spectrum, estimator : what is certified
     states : (n, d) of each of this rank's blocks, in order
     again : whether the true residuals are wanted, which take a second successor
+    keeping : where the sums over some states at a time are saved
     """
     comm, rates = space.sums.comm, spectrum.rates[1:]
     eigenvalues = spectrum.eigenvalues[1:] if estimator.pairs else np.exp(-rates * dynamics.horizon)
@@ -84,14 +87,15 @@ def certify(
     counts = [n for part in comm.allgather([len(rows) for rows in states]) for n in part]
     first = sum(n for part in comm.allgather([len(rows) for rows in states])[: comm.rank] for n in part)
     rows = []
-    for block in states:
-        sums = np.zeros((4, len(rates)), dtype=complex)
-        for part in tiles(len(block), _BATCH) if len(block) else []:
-            here = np.ascontiguousarray(block[part.start : part.stop].T)
-            sums += look(here, first + part.start, again).sums(eigenvalues)
-        first += len(block)
-        rows.append(np.concatenate([sums.real.ravel(), sums.imag.ravel()])[None])
-        tick(1)
+    with keeping as kept:
+        for block in states:
+            sums = np.zeros((4, len(rates)), dtype=complex)
+            for part in tiles(len(block), _BATCH) if len(block) else []:
+                here, number = np.ascontiguousarray(block[part.start : part.stop].T), first + part.start
+                sums += kept(number, lambda here=here, number=number: look(here, number, again).sums(eigenvalues))
+            first += len(block)
+            rows.append(np.concatenate([sums.real.ravel(), sums.imag.ravel()])[None])
+            tick(1)
     gathered = gather_blocks(comm, rows, 8 * len(rates)).reshape(len(counts), 2, 4, len(rates))
     groups = (gathered[:, 0] + 1j * gathered[:, 1])[np.array(counts) > 0]
     slope = -1 / (eigenvalues * dynamics.horizon) if estimator.pairs else np.ones(len(rates))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from kswgd_hpc.launch import launch
 
-_USAGE = "mpiexec -n RANKS python -m kswgd_hpc.run config.yaml [PETSc options]"
+_USAGE = "mpiexec -n RANKS python -m kswgd_hpc.run config.yaml [--resume] [PETSc options]"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,14 +16,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="kswgd-hpc", usage=_USAGE, description=__doc__)
     parser.add_argument("config", help="configuration file (YAML)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, on any number of ranks")
     ours, petsc = parser.parse_known_args(arguments)
-    return launch(ours.config, petsc, _work)
+    return launch(ours.config, petsc, partial(_work, ours.resume))
 
 
-def _work(comm, config, text, plan) -> int:
+def _work(resume, comm, config, text, plan) -> int:
     from kswgd_hpc import pipeline
 
-    pipeline.run(comm, config, text, plan)
+    pipeline.run(comm, config, text, plan, resume)
     return 0
 
 

@@ -54,6 +54,8 @@ class Noise:
 class PathIntegral:
     """Integral of a rate c(X_s) along paths by the trapezoidal rule; give `watch` to `Stepper.advance`.
 
+    `value` (batch,) is the integral so far, `last` (batch,) the rate where the paths are.
+
     Parameters
     ----------
     rate : function (d, batch) -> (batch,)
@@ -64,7 +66,7 @@ class PathIntegral:
     def __init__(self, rate: Callable, states: np.ndarray, time_step: float):
         self._rate, self._half = rate, time_step / 2
         # a rate such as x is a view of the states, which the stepper overwrites
-        self._last = np.array(rate(states))
+        self.last = np.array(rate(states))
         self.value = np.zeros(states.shape[1])
 
     def watch(self, states: np.ndarray) -> None:
@@ -72,8 +74,8 @@ class PathIntegral:
         n, d, batch = states.shape
         rates = np.array(self._rate(np.ascontiguousarray(states.transpose(1, 0, 2)).reshape(d, n * batch)))
         for now in rates.reshape(n, batch):
-            self.value += self._half * (self._last + now)
-            self._last = now
+            self.value += self._half * (self.last + now)
+            self.last = now
 
 
 class Stepper:
@@ -135,7 +137,8 @@ class Stepper:
             else:
                 array = self._march_watched(array, noise, step, steps, states.shape, watch)
         result = self.leave(array)
-        self._check(result, noise.first, step + steps)
+        if not np.isfinite(result).all():
+            raise self._blow_up(states, result, noise, step, steps)
         return result
 
     def _march_watched(self, array, noise: Noise, step: int, steps: int, shape: tuple[int, int], watch: Callable):
@@ -153,11 +156,23 @@ class Stepper:
         """States (n, d, batch) of a trace of `march`."""
         return trace
 
-    def _check(self, states: np.ndarray, first: int, step: int) -> None:
-        if np.isfinite(states).all():
-            return
-        bad = int(np.flatnonzero(~np.isfinite(states).all(axis=0))[0])
-        raise BlowUpError(
-            f"trajectory {first + bad} is no longer finite at time {step * self.time_step:g}: "
-            f"the time step {self.time_step:g} is {self.remedy}"
+    def _blow_up(self, states: np.ndarray, result: np.ndarray, noise: Noise, step: int, steps: int) -> BlowUpError:
+        """The error that names the first trajectory and step of this call that are not finite: done once more."""
+        chunk = max(1, _WATCHED // states.size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            array, bad = self.enter(states), []
+            for first in range(step, step + steps, chunk):
+                trace = np.empty((min(chunk, step + steps - first), *states.shape))
+                array = self.march(array, noise, first, len(trace), trace)
+                bad = np.argwhere(~np.isfinite(self.leave_all(trace)).all(axis=1))
+                if len(bad):
+                    break
+        lane = int(bad[0][1] if len(bad) else np.flatnonzero(~np.isfinite(result).all(axis=0))[0])
+        number = first + int(bad[0][0]) + 1 if len(bad) else step + steps
+        trajectory = noise.first + lane
+        return BlowUpError(
+            f"trajectory {trajectory} is no longer finite after step {number}, at time {number * self.time_step:g}: "
+            f"the time step {self.time_step:g} is {self.remedy}",
+            trajectory,
+            number,
         )

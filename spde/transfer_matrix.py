@@ -21,11 +21,9 @@ Source: Scalapino, Sears and Ferrell 1972 (transfer operator); Trefethen and Wei
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -33,8 +31,21 @@ import scipy.fft
 import scipy.linalg
 import scipy.sparse
 
+from spde.chains import (
+    BAND,
+    FINE,
+    STENCIL,
+    band,
+    chained,
+    collective_range,
+    draw_site,
+    gauss_pieces,
+    power_of_nearly_one,
+    scaled,
+)
 from spde.errors import SpdeError
 from spde.expressions import Expression
+from spde.mean_law import MeanLaw
 
 Boundary = Literal["neumann", "dirichlet", "periodic"]
 Pointwise = Callable[[np.ndarray], np.ndarray]
@@ -45,11 +56,7 @@ _COARSER = 1.2  # the nodes to compare with: 8e-15 per bond
 _REFINEMENTS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06)  # of the step, where the potential needs it
 _EDGE = 1e-20  # density of a site at the ends of the nodes, relative to its peak
 _COARSER_EDGE = 1e-16
-_BAND = 9.7  # half width of the band in units of s: exp(-_BAND^2 / 2) = 1e-21
 _MAX_NODES = 4096
-_COLLECTIVE = 45.0  # action of the whole field, above its smallest, at which the search for the ends begins
-_FINE = 4  # nodes of the table for sampling per quadrature node
-_STENCIL = np.arange(-3, 5)  # of its interpolation
 _CHUNK_BYTES = 2**28
 
 
@@ -188,7 +195,7 @@ class InvariantLaw:
     @cached_property
     def _transfer(self) -> scipy.sparse.csr_matrix:
         """(m, m) matrix of T, step included."""
-        reach = min(int(np.ceil(_BAND * self.stiffness_length / self.step)), len(self.nodes) - 1)
+        reach = min(int(np.ceil(BAND * self.stiffness_length / self.step)), len(self.nodes) - 1)
         offsets = np.arange(-reach, reach + 1)
         taps = self.step * np.exp(-((offsets * self.step / self.stiffness_length) ** 2) / 2)
         kernel = scipy.sparse.diags(taps, offsets, shape=(len(self.nodes),) * 2)
@@ -209,9 +216,9 @@ class InvariantLaw:
         """(n, m, c) powers of T on columns (m, c), divided by powers of two; (n, c) exponents of those."""
         vectors = np.empty((self.points, *start.shape))
         exponents = np.empty((self.points, start.shape[1]), dtype=int)
-        vectors[0], exponents[0] = _scaled(start, np.zeros(start.shape[1], dtype=int))
+        vectors[0], exponents[0] = scaled(start, np.zeros(start.shape[1], dtype=int))
         for i in range(1, self.points):
-            vectors[i], exponents[i] = _scaled(self._transfer @ vectors[i - 1], exponents[i - 1])
+            vectors[i], exponents[i] = scaled(self._transfer @ vectors[i - 1], exponents[i - 1])
         return vectors, exponents
 
     @cached_property
@@ -313,7 +320,7 @@ class InvariantLaw:
         """
         if len(breaks) == 0:
             return self._every_site(self._marginals @ function(self.nodes))
-        u, weights = _gauss_pieces(np.clip([self.low, *sorted(breaks), self.high], self.low, self.high), self.step)
+        u, weights = gauss_pieces(np.clip([self.low, *sorted(breaks), self.high], self.low, self.high), self.step)
         return self.site_density(u) @ (weights * function(u))
 
     def moment(self, order: int) -> np.ndarray:
@@ -337,7 +344,7 @@ class InvariantLaw:
         growth = np.exp(logs - np.arange(n) * log)
         rows = modes * growth[:, None]
         norm = left[0] @ left[-1] * growth[-1] * np.exp(logs[0])
-        return _chained(rows, rows[::-1], values) / norm
+        return chained(rows, rows[::-1], values) / norm
 
     @cached_property
     def covariance(self) -> np.ndarray:
@@ -395,7 +402,7 @@ class InvariantLaw:
     def probability_inside(self, intervals: Sequence[tuple[float, float]]) -> float:
         """Probability that all sites lie in a union of disjoint intervals (a, b); ends may be infinite."""
         pieces = [(max(a, self.low), min(b, self.high)) for a, b in intervals]
-        rules = [_gauss_pieces(np.array(piece), self.step) for piece in pieces if piece[0] < piece[1]]
+        rules = [gauss_pieces(np.array(piece), self.step) for piece in pieces if piece[0] < piece[1]]
         if not rules:
             return 0.0
         u, weights = (np.concatenate(parts) for parts in zip(*rules))
@@ -411,7 +418,7 @@ class InvariantLaw:
             end = root * np.exp(self._end(u))
             vector, exponent = end, 0
             for _ in range(self.points - 1):
-                vector, exponent = _scaled(vector, exponent)
+                vector, exponent = scaled(vector, exponent)
                 vector = chain @ vector
             log = np.log(end @ vector) + exponent * np.log(2)
         return float(np.exp(log + constant - self.log_partition))
@@ -443,7 +450,7 @@ class InvariantLaw:
         before = np.repeat(start[:, None].astype(complex), len(theta), axis=1)
         exponent = np.zeros(len(theta), dtype=int)
         for _ in range((self.points - 1) // 2):
-            before, exponent = _scaled(self._times_transfer(phases * before), exponent)
+            before, exponent = scaled(self._times_transfer(phases * before), exponent)
         here = phases * before
         other = before if self.points % 2 else self._times_transfer(here)
         sums = np.sum(here * other, axis=0)
@@ -476,7 +483,7 @@ class InvariantLaw:
         scaled = vectors[:, :rank] * np.sqrt(values[:rank])
         factors = np.expm1(1j * self._angles(np.concatenate([[0.0], theta]))).T
         excess = np.diag(values[:rank] - 1)
-        powers = [_power_of_nearly_one(excess + (scaled.T * factor) @ scaled, self.points) for factor in factors]
+        powers = [power_of_nearly_one(excess + (scaled.T * factor) @ scaled, self.points) for factor in factors]
         traces = rank + np.array([np.trace(power) for power in powers])
         return traces[1:] / traces[0]
 
@@ -542,9 +549,9 @@ class InvariantLaw:
         """Fields (n, batch) of chains, each with the sweep right[:, :, group] from its far end and its own hinge."""
         n, batch = self.points, uniforms.shape[1]
         group = np.broadcast_to(group, batch)
-        u = self.low + self.step / _FINE * np.arange(_STENCIL[0], len(self.nodes) * _FINE + _STENCIL[-1] + 1)
+        u = self.low + self.step / FINE * np.arange(STENCIL[0], len(self.nodes) * FINE + STENCIL[-1] + 1)
         weight = self._log_weight(u)[:, None]
-        onto = _band(u, self.nodes, self.stiffness_length) @ scipy.sparse.diags(self._root_weight)
+        onto = band(u, self.nodes, self.stiffness_length) @ scipy.sparse.diags(self._root_weight)
         closing = self._hinge_log if self._is_ring else lambda v, _: self._end(v)
         tight = 0.5 / self.stiffness_length**2
         fields = np.empty((n, batch))
@@ -557,140 +564,15 @@ class InvariantLaw:
                 table, anchor, precision = table + closing(u[:, None], hinges), np.zeros(batch), 0.0
             else:
                 anchor, precision = fields[i - 1], tight
-            fields[i] = self._draw_site(table.T, group, anchor, precision, uniforms[2 * i], uniforms[2 * i + 1])
+            fields[i] = draw_site(
+                table.T, group, anchor, precision, uniforms[2 * i], uniforms[2 * i + 1], self.low, self.step
+            )
         return fields
-
-    def _draw_site(self, table, group, anchor, precision, choice, shift) -> np.ndarray:
-        """(batch,) draws from exp(table(v) - precision (v - anchor)^2), table (groups, fine nodes)."""
-        m = len(self.nodes)
-        reach = m if precision == 0 else int(np.ceil(8.5 / np.sqrt(2 * precision) / self.step))
-        width = min(m, 2 * reach + 2)
-        draws, chunk = np.empty(len(anchor)), max(1, 2**20 // width)
-        for first in range(0, len(anchor), chunk):
-            part = slice(first, first + chunk)
-            delta = shift[part, None]
-            start = np.rint((anchor[part, None] - self.low) / self.step - delta).astype(int) - reach
-            node = np.clip(start, 0, m - width) + np.arange(width)
-            v = self.low + (node + delta) * self.step
-            log = -precision * (v - anchor[part, None]) ** 2
-            base = np.floor(delta * _FINE).astype(int)
-            rows = group[part, None]
-            for offset, coefficient in zip(_STENCIL, _lagrange(delta * _FINE - base)):
-                log += coefficient * table[rows, node * _FINE + base + offset - _STENCIL[0]]
-            cumulated = np.cumsum(np.exp(log - log.max(axis=1, keepdims=True)), axis=1)
-            index = np.sum(cumulated < choice[part, None] * cumulated[:, -1:], axis=1)
-            draws[part] = v[np.arange(len(v)), np.minimum(index, width - 1)]
-        return draws
-
-
-@dataclass(frozen=True, eq=False)
-class MeanLaw:
-    """Law of the spatial mean m, as the Fourier series of its density on an interval that holds it all.
-
-    Attributes
-    ----------
-    low, period : the interval [low, low + period]
-    characteristic : (J,) E exp(2 pi i j (m - low) / period), j = 0, 1, ...
-    mobility : D = sigma^2 / (2 L) (times n / (n + 1) for Dirichlet) of m, state^2 / time
-    """
-
-    low: float
-    period: float
-    characteristic: np.ndarray
-    mobility: float
-
-    @cached_property
-    def _frequencies(self) -> np.ndarray:
-        return 2 * np.pi / self.period * np.arange(len(self.characteristic))
-
-    def density(self, values: np.ndarray) -> np.ndarray:
-        """Probability density at values (k,); 0 outside the interval. Absolute errors are about 1e-14 / period."""
-        values = np.asarray(values, dtype=float)
-        waves = np.exp(-1j * np.multiply.outer(values - self.low, self._frequencies[1:]))
-        series = (1 + 2 * (waves @ self.characteristic[1:]).real) / self.period
-        return np.where((values >= self.low) & (values <= self.low + self.period), series, 0.0)
-
-    def distribution(self, values: np.ndarray) -> np.ndarray:
-        """P(m <= values), term by term from the series."""
-        offset = np.clip(np.asarray(values, dtype=float) - self.low, 0, self.period)
-        rates = -1j * self._frequencies[1:]
-        waves = np.expm1(np.multiply.outer(offset, rates)) / rates
-        return (offset + 2 * (waves @ self.characteristic[1:]).real) / self.period
-
-    def probability(self, low: float, high: float) -> float:
-        """P(low < m < high); ends may be infinite."""
-        return float(np.diff(self.distribution(np.array([low, high])))[0])
-
-    @cached_property
-    def _quadrature(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values of m and their probabilities, exact for smooth functions."""
-        count = 8 * len(self.characteristic) + 64
-        values = self.low + self.period * np.arange(count) / count
-        probabilities = self.density(values) * self.period / count
-        # far out there is only rounding, which high powers of m would amplify
-        support = np.flatnonzero(probabilities > 1e-15 * probabilities.max())
-        part = slice(support[0], support[-1] + 1)
-        return values[part], probabilities[part]
-
-    def expectation(self, function: Pointwise) -> float:
-        """E g(m) for a smooth g."""
-        values, probabilities = self._quadrature
-        return float(function(values) @ probabilities)
-
-    @property
-    def mean(self) -> float:
-        return self.expectation(lambda m: m)
-
-    def central_moment(self, order: int) -> float:
-        """E (m - E m)^order."""
-        return self.expectation(lambda m: (m - self.mean) ** order)
-
-    @property
-    def variance(self) -> float:
-        return self.central_moment(2)
-
-    def cumulant(self, order: int) -> float:
-        """kappa_1, kappa_2, ...: mean, variance, third central moment, E (m - E m)^4 - 3 variance^2, ..."""
-        central = [1.0, 0.0] + [self.central_moment(k) for k in range(2, order + 1)]
-        cumulants = [0.0, 0.0]
-        for k in range(2, order + 1):
-            known = sum(math.comb(k - 1, j - 1) * cumulants[j] * central[k - j] for j in range(2, k))
-            cumulants.append(central[k] - known)
-        return self.mean if order == 1 else cumulants[order]
-
-    def rate_bounds(self, count: int = 1, elements: int = 400) -> np.ndarray:
-        """Upper bounds of the `count` slowest positive rates of the dynamics, ascending.
-
-        The rates are the minima of Dirichlet form over variance among functions of the field (method.md sections 1
-        and 2); here they are sought among functions f(m) of the spatial mean alone, D E f'(m)^2 / Var f(m), piecewise
-        linear and constant in the tails. They include clip(k (m - c), -1, 1) up to the width of an element. Bounds
-        smaller than 1e-12 D / period^2 drown in rounding, and come out too high.
-        """
-        inner = np.interp([1e-7, 1 - 1e-7], self.distribution(self._quadrature[0]), self._quadrature[0])
-        knots, length = np.linspace(*inner, elements + 1, retstep=True)
-        nodes, weights = np.polynomial.legendre.leggauss(6)
-        nodes, weights = (nodes + 1) / 2, weights * length / 2
-        density = self.density(knots[:-1, None] + length * nodes)
-        # f' costs: on a barrier of which only rounding is left it must not seem to cost less than it may
-        cost = np.maximum(density, 1e-13 / self.period) @ weights
-        held = np.maximum(density, 0) * weights
-        outside = np.array([1, 0]) + np.array([-1, 1]) * self.distribution(inner)[::-1]
-        mass = np.zeros((elements + 1, elements + 1))
-        np.fill_diagonal(mass[1:, :-1], held @ (nodes * (1 - nodes)))
-        mass += mass.T
-        corners = np.r_[held @ (1 - nodes) ** 2, outside[0]] + np.r_[outside[1], held @ nodes**2]
-        np.fill_diagonal(mass, corners)
-        means = mass.sum(axis=1)
-        # in terms of the increments of f the form is diagonal, and the variance may be singular
-        steps = np.tri(elements + 1, elements, -1) / np.sqrt(cost)
-        variance = steps.T @ (mass - np.outer(means, means) / means.sum()) @ steps
-        largest = scipy.linalg.eigvalsh(variance, subset_by_index=[elements - count, elements - 1])
-        return self.mobility / (length**2 * largest[::-1])
 
 
 def _confined(law: InvariantLaw) -> InvariantLaw:
     """The law on an interval at whose ends no site has any density worth speaking of."""
-    low, high = _collective_range(law)
+    low, high = collective_range(law)
     # a chain with free ends fluctuates more than a ring
     boundary = "neumann" if law.boundary == "periodic" else law.boundary
     while True:
@@ -702,81 +584,3 @@ def _confined(law: InvariantLaw) -> InvariantLaw:
             inside = trial.nodes[peak > _EDGE]
             return replace(law, low=inside[0] - step, high=inside[-1] + step)
         low, high = low - margin * (peak[0] > _EDGE), high + margin * (peak[-1] > _EDGE)
-
-
-def _collective_range(law: InvariantLaw) -> tuple[float, float]:
-    """Where the whole field, moved as one, has an action near the smallest; a guess where that is unbounded."""
-    magnitudes = np.geomspace(1e-6, 1e6, 40 * 16)
-    u = np.concatenate([-magnitudes[::-1], [0.0], magnitudes])
-    with np.errstate(over="ignore"):
-        action = law.length * np.asarray(law.potential(u), dtype=float)
-    if law.boundary == "dirichlet":
-        action = action + 2 * law.diffusivity * u**2 / law.length  # a tent of height u costs this at least
-    if np.isnan(action).all():
-        raise SpdeError("the potential is not a number anywhere, or its reaction could not be integrated")
-    action = 2 / law.amplitude**2 * np.where(np.isnan(action), np.inf, action)
-    inside = np.flatnonzero(action - action.min() < _COLLECTIVE)
-    if inside[0] == 0 or inside[-1] == len(u) - 1:
-        reach = 4 * law.stiffness_length * np.sqrt(law.points + 1)
-        return -reach, reach
-    return float(u[inside[0] - 1]), float(u[inside[-1] + 1])
-
-
-def _band(u: np.ndarray, nodes: np.ndarray, width: float) -> scipy.sparse.csr_matrix:
-    """(k, m) values of exp(-(u - node)^2 / (2 width^2)), without those below 1e-21; both ascending."""
-    first = np.searchsorted(nodes, u - _BAND * width)
-    last = np.searchsorted(nodes, u + _BAND * width, side="right")
-    counts = last - first
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    columns = np.arange(starts[-1]) - np.repeat(starts[:-1] - first, counts)
-    values = np.exp(-(((np.repeat(u, counts) - nodes[columns]) / width) ** 2) / 2)
-    return scipy.sparse.csr_matrix((values, columns, starts), shape=(len(u), len(nodes)))
-
-
-def _scaled(columns: np.ndarray, exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns divided by a power of two near the largest entry, and its exponent added: exact, however often done."""
-    more = np.frexp(np.abs(columns).max(axis=0))[1]
-    return columns * 2.0**-more, exponents + more
-
-
-def _power_of_nearly_one(excess: np.ndarray, exponent: int) -> np.ndarray:
-    """(1 + excess)^exponent - 1 by repeated squaring, without the rounding errors of adding 1 in between."""
-    power, square = np.zeros_like(excess), excess
-    while exponent:
-        if exponent % 2:
-            power = power + square + power @ square
-        square, exponent = 2 * square + square @ square, exponent // 2
-    return power
-
-
-def _gauss_pieces(edges: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss nodes and weights on each [edges[i], edges[i+1]], in panels of ten steps at most."""
-    panels = [np.linspace(a, b, 2 + int((b - a) / (10 * step))) for a, b in pairwise(edges)]
-    low, high = (np.concatenate([panel[part] for panel in panels]) for part in (slice(None, -1), slice(1, None)))
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    u = low[:, None] + np.outer(high - low, (nodes + 1) / 2)
-    return u.ravel(), np.outer((high - low) / 2, weights).ravel()
-
-
-def _lagrange(x: np.ndarray) -> list[np.ndarray]:
-    """Coefficients of polynomial interpolation from the points of the stencil to x in [0, 1)."""
-    return [
-        np.prod([(x - other) / (point - other) for other in _STENCIL if other != point], axis=0) for point in _STENCIL
-    ]
-
-
-def _chained(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Symmetric C_ij = sum_l rows[i, l] values[l]^(j - i) columns[j, l] for i <= j, 0 <= values <= 1.
-
-    As matrix products, block by block: values^(j - i) is split at the block's end, so that no power is negative.
-    """
-    n, block = len(rows), 64
-    powers = values ** np.arange(n + 1)[:, None]
-    out = np.zeros((n, n))
-    for start in range(0, n, block):
-        stop = min(start + block, n)
-        ahead = rows[start:stop] * powers[stop - start : 0 : -1]
-        out[start:stop, stop:] = ahead @ (columns[stop:] * powers[: n - stop]).T
-        for i in range(start, stop):
-            out[i, i:stop] = (columns[i:stop] * powers[: stop - i]) @ rows[i]
-    return np.triu(out) + np.triu(out, 1).T

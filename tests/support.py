@@ -57,8 +57,9 @@ EVERYTHING = SMALL.replace(
 
 
 def mpi_environment() -> dict[str, str]:
-    """The environment without the traces of an mpiexec that pytest itself may run under."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX", "PMI_", "OMPI_UNIVERSE"))}
+    """The environment of a command: this checkout first, and no traces of an mpiexec that pytest itself runs under."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX", "PMI_", "OMPI_UNIVERSE"))}
+    return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def run_command(text: str, directory: Path, ranks: int = 1, timeout: float = 200) -> subprocess.CompletedProcess:

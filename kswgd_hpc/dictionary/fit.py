@@ -26,7 +26,8 @@ from kswgd_hpc.dictionary.wendland import WendlandDictionary
 from kswgd_hpc.errors import ConfigurationError
 
 _LARGEST_DENSE = 100_000
-_LARGEST_SPARSE = 100_000_000
+_LARGEST_SPARSE = 2**26  # a table of all functions tells which are visited
+SPARSE = ("splines", "indicator", "wendland")  # functions that are zero almost everywhere
 
 # bandwidth: auto, in median distances from a centre to its nearest neighbour: smooth, and still well conditioned
 _WIDTHS = {"gaussian": 1.2, "matern": 1.5, "rational_quadratic": 1.0, "wendland": 4.0}
@@ -105,7 +106,7 @@ def count(spec: Any, coordinates: int) -> int:
     ConfigurationError : numbers that do not fit the coordinates, or too many functions
     """
     size = _count(spec, coordinates)
-    largest = _LARGEST_SPARSE if spec.kind in ("splines", "indicator", "wendland") else _LARGEST_DENSE
+    largest = _LARGEST_SPARSE if spec.kind in SPARSE else _LARGEST_DENSE
     if size > largest:
         raise ConfigurationError(f"koopman.dictionary: {size} functions; at most {largest} are sensible")
     return size

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from kswgd_hpc.backend import array_module
 from kswgd_hpc.dictionary.contractions import entries, form
 
+_BEYOND_USE = 10**9
 
-class ProductDictionary:
+
+class ProductDictionary(ABC):
     """psi_k(z) = prod_a t_{k_a}(z_a) over a set of multi-indices k.
 
     A kind gives `tables`: the functions t_0 = 1, t_1, ... of each coordinate and their derivatives.
@@ -27,9 +32,9 @@ class ProductDictionary:
         self.factors = factors
         self.size = len(factors)
 
+    @abstractmethod
     def tables(self, z: np.ndarray, derivatives: int) -> list[np.ndarray]:
         """For each order of derivative up to `derivatives`, (m, n, c) values of the m functions of a coordinate."""
-        raise NotImplementedError
 
     def _product(self, tables: list[np.ndarray], along: tuple[int, ...] = ()) -> np.ndarray:
         """(n, p) products, differentiated once along each coordinate named in `along`."""
@@ -98,7 +103,10 @@ def by_order(orders: list[np.ndarray], largest: int, total: bool) -> np.ndarray:
 
 
 def count_by_order(orders: list[np.ndarray], largest: int, total: bool) -> int:
-    """Number of multi-indices that `by_order` gives, without making them."""
+    """Number of multi-indices that `by_order` gives, without making them; a lower bound where it is beyond use."""
+    least = math.comb(largest + len(orders), len(orders)) - 1  # with one function of each order
+    if total and least > _BEYOND_USE:
+        return least
     counts = np.ones(1, dtype=object)
     for order in orders:
         available = np.bincount(order[order <= largest], minlength=largest + 1).astype(object)

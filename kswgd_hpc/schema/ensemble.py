@@ -65,3 +65,4 @@ class Ensemble(Section):
     lag_time: Positive | None = None
     stride: Positive | None = None
     store: bool = False
+    on_blow_up: Literal["stop", "replace"] = "stop"

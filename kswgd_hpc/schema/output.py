@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Literal
+
+from pydantic import field_validator
 
 from kswgd_hpc.schema.base import Count, Section, Text
 
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)")
+
+
+def seconds(text: str) -> float:
+    """Seconds of a length of time such as 90s, 10min or 1h30min; infinite for never. Raises ValueError."""
+    if text == "never":
+        return math.inf
+    total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if _PART.sub("", text).strip() or total <= 0:
+        raise ValueError(f"{text!r} is not a length of time; write 90s, 10min, 1h30min or never")
+    return total
+
 
 class Compute(Section):
-    """Where the dense array work is done."""
+    """Where the dense array work is done, and when a job that makes no progress is ended."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["double"] = "double"
+    watchdog: Text = "never"
+
+    @field_validator("watchdog")
+    @classmethod
+    def _length(cls, watchdog):
+        seconds(watchdog)
+        return watchdog
 
 
 class Checkpoint(Section):
-    """How often to save a restart file, and how many to keep."""
+    """How often to save, and how many saves to keep."""
 
     every: Text = "10min"
     keep: Count = 2
+
+    @field_validator("every")
+    @classmethod
+    def _length(cls, every):
+        seconds(every)
+        return every
 
 
 class Output(Section):

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kswgd_hpc.checkpoint import Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import linear_part
+from kswgd_hpc.dictionary import CombinedDictionary
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.galerkin import Sums
 from kswgd_hpc.heldout import Problem, resolved_modes
@@ -83,7 +85,13 @@ def restart_count(config: Config, plan: Plan) -> int:
 
 
 def certificates_of(
-    config: Config, plan: Plan, spectrum: Spectrum, space: Space, states: list[np.ndarray], progress: Progress
+    config: Config,
+    plan: Plan,
+    spectrum: Spectrum,
+    space: Space,
+    states: list[np.ndarray],
+    progress: Progress,
+    keeping: Keeping,
 ) -> dict[str, Any]:
     """Time-step errors and true residuals of the rates. Collective."""
     if not restart_count(config, plan) or len(spectrum.rates) < 2:
@@ -98,7 +106,9 @@ def certificates_of(
         horizon_steps(spectrum, estimator, lag_of(config), stepper.time_step),
     )
     with progress.stage("certificates", len(states)) as tick:
-        time_step, residuals = certify(space, spectrum, estimator, dynamics, states, config.koopman.certify, tick)
+        time_step, residuals = certify(
+            space, spectrum, estimator, dynamics, states, config.koopman.certify, tick, keeping
+        )
         found = {
             "rates_time_step_error": np.append(0.0, time_step.bound),
             "rates_time_step_difference": np.append(0.0, time_step.difference),
@@ -117,6 +127,13 @@ def certificates_of(
 
 def say_rates(progress: Progress, spectrum: Spectrum, certificates: dict[str, Any]) -> None:
     time_step = certificates.get("koopman/rates_time_step_error", np.full(len(spectrum.rates), np.nan))
+    progress.record(
+        "rates",
+        rates=spectrum.rates,
+        rates_error=spectrum.rates_error,
+        residuals=spectrum.residuals,
+        time_step_error=time_step,
+    )
     for k in range(1, min(len(spectrum.rates), 7)):
         rate = spectrum.rates[k]
         value = f"{rate.real:.5g}" + (f" {rate.imag:+.5g}i" if abs(rate.imag) > 1e-12 else "")
@@ -133,9 +150,9 @@ def koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
         "koopman/rates_error": spectrum.rates_error,
         "koopman/rates_dictionary_error": spectrum.dictionary_error,
         "koopman/residuals": spectrum.residuals,
-        "koopman/coefficients": spectrum.coefficients,
+        "koopman/coefficients": _of_functions(spectrum, spectrum.coefficients),
         "koopman/offsets": spectrum.offsets,
-        "koopman/left_coefficients": spectrum.left,
+        "koopman/left_coefficients": _of_functions(spectrum, spectrum.left),
         "koopman/left_offsets": spectrum.left_offsets,
         "koopman/noise_floor": spectrum.floor,
         "koopman/rejected": spectrum.rejected,
@@ -149,6 +166,12 @@ def koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
     for name, value in spectrum.dictionary.parameters().items():
         found[f"koopman/dictionary/{name}"] = value
     return found
+
+
+def _of_functions(spectrum: Spectrum, coefficients: np.ndarray) -> np.ndarray:
+    """(p, r) coefficients of the dictionary's functions, also where the spectrum's are those of a few combinations."""
+    dictionary = spectrum.dictionary
+    return dictionary.coefficients @ coefficients if isinstance(dictionary, CombinedDictionary) else coefficients
 
 
 def weights_datasets(density: Density, states: np.ndarray, sample: Sample) -> dict[str, Any]:

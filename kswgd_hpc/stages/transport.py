@@ -9,10 +9,12 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import backend, metrics, streams, transport
+from kswgd_hpc.checkpoint import Checkpoint, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.parallel import by_block, gather_blocks, local, span
+from kswgd_hpc.paths import advanced
 from kswgd_hpc.plan import (
     Plan,
 )
@@ -32,6 +34,7 @@ def transported_by(
     stationary: StationaryMeans | None,
     datasets: dict[str, Any],
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> dict[str, Any]:
     """Move the particles, let them relax, and judge them by the ensemble's sample among the datasets. Collective."""
     spec, pool, prior = config.kswgd, datasets["ensemble/sample"], datasets.get("ensemble/sample_weights")
@@ -39,7 +42,7 @@ def transported_by(
     start, _ = span(mine)
     parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
     initial = np.concatenate(parts) if parts else np.empty((0, plan.ensemble.dimension))
-    started = spread(comm, config, plan, initial, mine, start, progress)
+    started = spread(comm, config, plan, initial, mine, start, progress, checkpoint.stage("transport spreading"))
     target = spectrum if stationary is None else stationary.centre(spectrum)
     with progress.stage("transport", spec.steps) as stage:
         transported, history = _flow(comm, plan, target, started, mine, spec, stage)
@@ -48,7 +51,10 @@ def transported_by(
     relaxed = transported
     if spec.relaxation > 0:
         with progress.stage("relaxation", len(mine)) as tick:
-            relaxed = _dynamics(config, plan, transported, mine, start, spec.relaxation, streams.RELAXATION, tick)
+            keeping = checkpoint.stage("transport relaxation")
+            relaxed = _dynamics(
+                config, plan, transported, mine, start, spec.relaxation, streams.RELAXATION, tick, keeping
+            )
     particles = {"initial": initial, "transported": transported, "particles": relaxed}
     judges = pool if prior is None else metrics.drawn(pool, prior)
     weights = None if stationary is None else stationary.weights(spectrum, judges.T)
@@ -83,7 +89,9 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
         flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
         start = xp.asarray(by_block(mine, coordinates.of_rows, initial))
     try:
-        end, impulse, history = transport.transport(flow, start, spec.steps, fixed, progress=lambda *_: stage(1))
+        end, impulse, history = transport.transport(
+            flow, start, spec.steps, fixed, progress=lambda _, excess: stage(1, excess=excess)
+        )
     finally:
         flow.close()
     if of_states:
@@ -92,7 +100,16 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
     return (initial - move if len(initial) else initial), history
 
 
-def spread(comm, config: Config, plan: Plan, states: np.ndarray, mine, start: int, progress: Progress) -> np.ndarray:
+def spread(
+    comm,
+    config: Config,
+    plan: Plan,
+    states: np.ndarray,
+    mine,
+    start: int,
+    progress: Progress,
+    keeping: Keeping,
+) -> np.ndarray:
     """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
 
     The system's own dynamics for one lag time gives them a law with a density; it is part of the method's start, as
@@ -109,19 +126,23 @@ def spread(comm, config: Config, plan: Plan, states: np.ndarray, mine, start: in
             "kswgd.initial: all particles start at one point, which no deterministic flow spreads; use kind: gaussian"
         )
     progress.say(f"all particles start at one point: spread by the system's own dynamics for time {lag_of(config):g}")
-    return _dynamics(config, plan, states, mine, start, lag_of(config), streams.SPREADING, lambda _units: None)
+    return _dynamics(config, plan, states, mine, start, lag_of(config), streams.SPREADING, lambda _units: None, keeping)
 
 
-def _dynamics(config: Config, plan: Plan, states, mine, start: int, time: float, stream: int, tick) -> np.ndarray:
-    """(n, d) states of this rank's particles after running the system's own dynamics for a time."""
+def _dynamics(
+    config: Config, plan: Plan, states, mine, start: int, time: float, stream: int, tick, keeping: Keeping
+) -> np.ndarray:
+    """(n, d) states of this rank's particles after running the system's own dynamics for a time. Collective."""
     stepper = plan.ensemble.stepper
     steps = round(time / stepper.time_step)
     out = np.empty_like(states)
-    for block in mine:
-        rows = slice(block.start - start, block.stop - start)
-        noise = Noise(config.seed, stream, block.start)
-        out[rows] = stepper.advance(np.ascontiguousarray(states[rows].T), noise, 0, steps).T
-        tick(1)
+    with keeping as kept:
+        for block in mine:
+            rows = slice(block.start - start, block.stop - start)
+            noise = Noise(config.seed, stream, block.start)
+            begin = np.ascontiguousarray(states[rows].T)
+            out[rows] = advanced(stepper, begin, noise, steps, kept, block.index).T
+            tick(1)
     return out
 
 
