@@ -148,13 +148,12 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         )
     sparse = is_large(dictionary)
     if sparse:
-        spectrum, space = solved_sparse(config, plan, sample, progress)
+        spectrum, space = solved_sparse(config, plan, replace(sample, values=()), progress)
         sums = space.sums
     else:
         with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-            sums = assemble(
-                sample, matrices_for(config, plan), tick, lambda panel: checkpoint.stage(f"galerkin {panel}")
-            )
+            keeping = lambda panel: checkpoint.stage(f"galerkin {panel}")  # noqa: E731
+            sums = assemble(replace(sample, values=()), matrices_for(config, plan), tick, keeping)
             tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
         with progress.stage("spectrum", 1) as stage:
             spectrum, space = solved(config, plan, sums, estimator_for(config))
@@ -174,7 +173,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
                 moving, stationary = transport_spectrum(config, plan, sums)
         datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress, checkpoint)
         datasets |= compared(comm, config, plan, moving, datasets, progress)
-    datasets |= validate(comm, config, plan, spectrum, space, progress, checkpoint)
+    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
     return datasets
 
 

@@ -44,6 +44,8 @@ class Plan:
     observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
     mobility : (d,), (d, d) or diagonal in modes; a field where it depends on the state; None if unknown
     label : number of the set that a state is in, see `systems.membership`, where there are sets
+    by_generator : whether predictions project the generator; else the operator of the lag
+    smooth : observables and killing rates on which the generator can act
     """
 
     system: Any
@@ -54,6 +56,8 @@ class Plan:
     particles: Callable | None
     device: Any
     label: Callable | None = None
+    by_generator: bool = False
+    smooth: tuple[feynman_kac.SmoothFormula, ...] = ()
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
@@ -80,7 +84,8 @@ def build(config: Config) -> Plan:
     system = systems.build(config)
     _check_dynamics(config, system)
     cases = _cases(config, system)
-    ensemble = _recorded(config) if system is None else _simulated(config, system, cases)
+    by_generator = bool(cases) and _by_generator(config, system)
+    ensemble = _recorded(config) if system is None else _simulated(config, system, cases, by_generator)
     d = ensemble.dimension
     particles = None
     if config.kswgd is not None:
@@ -100,7 +105,31 @@ def build(config: Config) -> Plan:
         particles,
         backend.select(config.compute.device),
         _label(config, system, d),
+        by_generator,
+        tuple(feynman_kac.smooth_formulas(cases, system, mobility)) if by_generator else (),
     )
+
+
+def _by_generator(config: Config, system) -> bool:
+    """Whether the generator can act on the dictionary, so that predictions need no lag.
+
+    Raises
+    ------
+    ConfigurationError : where it cannot, and there are no pairs either
+    """
+    smooth = config.koopman.dictionary.twice_differentiable
+    observed = coordinate_map(config, system, system.dimension)
+    if smooth and isinstance(observed, FunctionMap):
+        try:
+            observed.require_derivatives()
+        except ConfigurationError:
+            smooth = False
+    if not smooth and not config.koopman.lagged:
+        raise ConfigurationError(
+            "validation.feynman_kac: predictions need a dictionary and coordinates with second derivatives, or pairs: "
+            "estimator: reversible or edmd"
+        )
+    return smooth
 
 
 def _label(config: Config, system, dimension: int) -> Callable | None:
@@ -109,11 +138,9 @@ def _label(config: Config, system, dimension: int) -> Callable | None:
     return systems.membership(system, dimension, config.koopman.sets, "koopman.sets")
 
 
-def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
+def _simulated(config: Config, system, cases: list[feynman_kac.Case], by_generator: bool) -> SimulatedEnsemble:
     sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
-    killing = {}
-    if config.koopman is not None and config.koopman.lagged:
-        killing = {case.name: case.killing for case in cases if case.killing is not None}
+    killing = {case.rate: case.killing for case in cases if case.killing is not None and not by_generator}
     with systems.key("ensemble"):
         ensemble = SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
     ensemble.pairing = _with_history(config, ensemble.pairing)
@@ -332,6 +359,11 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
                 systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
                 tuple(row.times),
                 row.trajectories,
+                row.reference,
+                row.tolerance,
+                str(row.observable),
+                "" if killing is None else str(row.killing),
+                row.initial.kind not in ("constant", "expression"),
             )
         )
     return cases
@@ -397,10 +429,8 @@ def _pilot(shown: CoordinateMap | WithMobility, rows: np.ndarray, mobility) -> P
 def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, Dictionary]:
     """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample."""
     coordinates = _coordinates(config, plan, pilot)
-    killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    lagged = config.koopman.lagged
     drift = mobility = None
-    if "flux" in matrices_for(config, plan) or weighed_by(config) == "generator":
+    if needs_drift(config, plan):
         drift = lambda x: coordinates.velocity(plan.system.drift(x), x, plan.mobility)  # noqa: E731
     if needs_mobility(config, plan) and not coordinates.constant_mobility(plan.mobility):
         mobility = lambda x: coordinates.mobility(plan.mobility, x)  # noqa: E731
@@ -410,9 +440,9 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
         plan.ensemble.segments,
         drift,
         mobility,
-        {case.name: case.observable for case in plan.cases},
-        tuple(killing) if lagged else (),
-        {} if lagged else killing,
+        feynman_kac.formulas_of(plan.cases),
+        () if plan.by_generator else tuple({case.rate: None for case in plan.cases if case.killing is not None}),
+        {formula.text: formula.generator for formula in plan.smooth},
         plan.label,
     )
     modes, symmetric = most_modes(config, _JUDGED_MODES), config.koopman.estimator == "reversible"
@@ -446,12 +476,17 @@ def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
         names["form"] = None  # transport uses the symmetrised generator: see `pipeline._transport_spectrum`
         if plan.system is not None:
             names["flux"] = None  # see `stationary.correct`
-    return (*names, *(f"k:{case.name}" for case in plan.cases if case.killing is not None))
+    return tuple(names)
+
+
+def needs_drift(config: Config, plan: Plan) -> bool:
+    """Whether the drift of the coordinates is wanted, for the generator."""
+    return "flux" in matrices_for(config, plan) or weighed_by(config) == "generator" or plan.by_generator
 
 
 def needs_mobility(config: Config, plan: Plan) -> bool:
     """Whether the mobility of the coordinates is wanted: for the Dirichlet form, or for the generator."""
-    return bool({"form", "flux"} & set(matrices_for(config, plan))) or weighed_by(config) == "generator"
+    return "form" in matrices_for(config, plan) or needs_drift(config, plan)
 
 
 def _coordinates(config: Config, plan: Plan, pilot: Pilot) -> Coordinates:

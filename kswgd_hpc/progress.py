@@ -93,11 +93,12 @@ class Progress:
         except BaseException as error:
             self.record("error", stage=name, text=" ".join(f"{type(error).__name__}: {error}".split()))
             raise
-        seconds, used = time.perf_counter() - began, time.process_time() - busy
-        self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + used
+        seconds = time.perf_counter() - began
+        busy = time.process_time() - busy
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + busy
         sent = {} if self._traffic is None else {"traffic": self._traffic.since(before)}
-        spent = {"seconds": round(seconds, 4), "processor": round(used, 4)}
+        spent = {"seconds": round(seconds, 4), "processor": round(busy, 4)}
         self.record("stage end", stage=name, steps=stage.done, note=stage.note, **spent, **sent)
         self.say(f"{name:<22} {self.seconds[name]:8.1f} s" + (f"   {stage.note}" if stage.note else ""))
 

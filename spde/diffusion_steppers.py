@@ -24,8 +24,10 @@ class KernelStepper(Stepper):
     step : function (states (d, batch), normals (rows, batch)), overwrites states
     rows : normals that a step of one trajectory takes
     time_step, scheme, reason : see `Stepper`
+    kick : function (states, normals) of what `Stepper.kick` is
     """
 
+    additive = False
     remedy = Stepper.remedy + ", or it left the region where drift and noise are defined"
 
     def __init__(
@@ -35,10 +37,21 @@ class KernelStepper(Stepper):
         time_step: float,
         scheme: str = "",
         reason: str = "",
+        kick: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     ):
         super().__init__(time_step, scheme, reason)
         self._step = step
         self._rows = rows
+        self._kick = kick
+
+    @property
+    def rows(self) -> int:
+        """Normals that a step of one trajectory takes."""
+        return self._rows
+
+    def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(d, batch) what normals (rows, batch) add to states."""
+        return super().kick(states, numbers) if self._kick is None else self._kick(states, numbers)
 
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """States after some steps, in place."""

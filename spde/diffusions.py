@@ -305,7 +305,9 @@ class Diffusion(VectorSystem):
         kernel, k = self._compiled(name), self.noises
         areas = k * (k - 1) // 2 if name == "platen" and not self.commutative else 0
         step = lambda states, numbers: kernel(states, numbers, time_step)  # noqa: E731
-        return KernelStepper(step, k + areas, time_step, name, reason)
+        root = np.sqrt(time_step)
+        kick = lambda states, numbers: root * np.einsum("ian,an->in", self.noise_at(states), numbers[:k])  # noqa: E731
+        return KernelStepper(step, k + areas, time_step, name, reason, kick)
 
     def _compiled(self, scheme: str) -> Callable:
         """Kernel (states, normals, time_step) of a scheme, compiled once."""
@@ -328,7 +330,8 @@ class Diffusion(VectorSystem):
         matrix, constant = self.linear
         transition, shift, root = steppers.transition_law(matrix, constant, self.noise, time_step)
         step = lambda states, numbers: steppers.affine(states, numbers, transition, shift, root)  # noqa: E731
-        return KernelStepper(step, self.dimension, time_step, "exact", reason)
+        kick = lambda states, numbers: root @ numbers  # noqa: E731
+        return KernelStepper(step, self.dimension, time_step, "exact", reason, kick)
 
     def _additive_stepper(self, time_step: float, name: str, reason: str) -> VectorStepper:
         """Heun's method (Kloeden and Platen 1992, section 15.1) or Euler-Maruyama."""
@@ -452,7 +455,8 @@ class UnderdampedLangevin(Diffusion):
         kick = np.sqrt(self.masses * self.temperature * -np.expm1(-2 * self.friction * time_step))
         drift = time_step / (2 * self.masses)
         step = lambda states, numbers: kernel(states, numbers, time_step / 2, drift, damping, kick)  # noqa: E731
-        return KernelStepper(step, m, time_step, name, reason)
+        pushed = lambda states, numbers: np.vstack([np.zeros_like(numbers), kick[:, None] * numbers])  # noqa: E731
+        return KernelStepper(step, m, time_step, name, reason, pushed)
 
     def _compile(self, scheme: str) -> Callable:
         if scheme == "baoab":

@@ -15,7 +15,8 @@ def draw(normal, address, step, quad):
     Parameters
     ----------
     address : key words, stream, first trajectory; m: the step takes the normals of 2**m consecutive shorter steps,
-        added up and divided by sqrt(2**m); a table (steps, components, batch) of numbers to take instead, or empty
+        added up and divided by sqrt(2**m), and -1 - m: the same with the opposite sign; a table
+        (steps, components, batch) of numbers to take instead, or empty
     """
     k0, k1, stream, first, merged, table = address
     # loops written out: array expressions would compile several times as long
@@ -24,8 +25,15 @@ def draw(normal, address, step, quad):
             for b in range(normal.shape[1]):
                 normal[row, b] = table[step, 4 * quad + row, b]
         return
+    sign = 1.0
+    if merged < 0:
+        sign, merged = -1.0, -1 - merged
     if merged == 0:
         fill_quad(normal, k0, k1, stream, first, step, quad)
+        if sign < 0.0:
+            for row in range(4):
+                for b in range(normal.shape[1]):
+                    normal[row, b] = -normal[row, b]
         return
     parts = 1 << merged
     part, total = np.empty_like(normal), np.zeros_like(normal)
@@ -36,7 +44,7 @@ def draw(normal, address, step, quad):
                 total[row, b] += part[row, b]
     for row in range(4):
         for b in range(normal.shape[1]):
-            normal[row, b] = total[row, b] * parts**-0.5
+            normal[row, b] = total[row, b] * (sign * parts**-0.5)
 
 
 @njit(nogil=True)

@@ -3,11 +3,12 @@
 Arrays are (fields * modes, batch) or (slots, points, batch), trajectories contiguous. On two and more axes the grid is
 worked on slab by slab (a slab is one point of the first axis), so that what is wide stays in the cache.
 
-The arguments `space` and `work` carry what all loops share, see `spde.forces.Force`:
+The arguments `space`, `address` and `work` carry what all loops share, see `spde.forces.Force`:
 
 * space : (terms, plans, sizes, derivatives, plain, conserved, noise, eigenvalues, neighbours, grid, parameters);
   terms(values, grid, parameters, neighbours, out) computes the nonlinear terms at the points of a slab, and is the only
   part that is compiled for an equation
+* address : of the noise, see `spde.driving.draw`
 * work : (values, raw, extra, wide, scratch, workspace, transform), arrays for one batch width, and `one_axis` compiled
 """
 

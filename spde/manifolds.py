@@ -422,7 +422,14 @@ class ManifoldDiffusion(VectorSystem):
         time = self.temperature * time_step
         step = self._brownian if self._slopes is None else self._strang
         move = lambda states, normals: step(states, normals, time, time_step)  # noqa: E731
-        return KernelStepper(move, self.manifold.normals_per_step, time_step, *chosen)
+        kick = lambda states, normals: self._kick(states, np.sqrt(2 * time) * normals)  # noqa: E731
+        return KernelStepper(move, self.manifold.normals_per_step, time_step, *chosen, kick)
+
+    def _kick(self, states: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """(d, n) tangent vectors of moves (normals_per_step, n): their components, or vectors of space to project."""
+        if len(moves) == len(states):
+            return self.manifold.tangential(states, moves)
+        return np.einsum("knd,kn->dn", self.manifold.frame(states), moves)
 
     def _brownian(self, states: np.ndarray, normals: np.ndarray, time: float, _time_step: float) -> None:
         self.manifold.brownian(states, normals, time)

@@ -22,6 +22,7 @@ class Noise:
 
     merged : each step takes the numbers of 2**merged consecutive steps, added and scaled to unit variance, so that the
         same scheme with a step 2**merged times as long runs along the same Brownian path
+    negated : the normals with the opposite sign, for antithetic paths
     table : (steps, d, batch) numbers to take instead, for quadrature over the noise
     """
 
@@ -29,25 +30,30 @@ class Noise:
     stream: int
     first: int
     merged: int = 0
+    negated: bool = False
     table: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False, compare=False)
 
     @property
     def address(self) -> tuple:
         """What compiled loops take, see `spde.driving.draw`."""
-        return (*key_words(self.seed), self.stream, self.first, self.merged, self.table)
+        merged = -1 - self.merged if self.negated else self.merged
+        return (*key_words(self.seed), self.stream, self.first, merged, self.table)
 
     def normals(self, out: np.ndarray, step: int) -> np.ndarray:
         """Fill `out`, (d, batch), with the standard normals of a step."""
         if len(self.table):
             out[...] = self.table[step]
             return out
+        sign = -1.0 if self.negated else 1.0
         if not self.merged:
-            return normals(out, self.seed, self.stream, self.first, step)
+            normals(out, self.seed, self.stream, self.first, step)
+            out *= sign
+            return out
         parts, part = 2**self.merged, np.empty_like(out)
         out[...] = 0.0
         for index in range(step * parts, (step + 1) * parts):
             out += normals(part, self.seed, self.stream, self.first, index)
-        out *= parts**-0.5
+        out *= sign * parts**-0.5
         return out
 
 
@@ -92,6 +98,9 @@ class Stepper:
 
     # what may be wrong when a trajectory is no longer finite
     remedy = "too large for this system, or the system has no bounded solution"
+    # vectors of random numbers that one step takes, and whether what they add does not depend on the state
+    draws = 1
+    additive = True
 
     def __init__(self, time_step: float, scheme: str, reason: str = ""):
         self.time_step = time_step
@@ -105,6 +114,15 @@ class Stepper:
     def leave(self, array: np.ndarray) -> np.ndarray:
         """States (d, batch) of what is stepped; may be a view."""
         return array
+
+    @property
+    def rows(self) -> int:
+        """Random numbers that `kick` takes."""
+        raise NotImplementedError
+
+    def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(d, batch) what random numbers (rows, batch) of a step add to states (d, batch): the part linear in them."""
+        raise NotImplementedError
 
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """The array after `steps` steps; may overwrite it. A trace (steps, d, batch), if not empty, gets each step."""

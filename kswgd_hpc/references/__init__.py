@@ -13,8 +13,8 @@ from mpi4py import MPI
 
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.errors import ConfigurationError
+from kswgd_hpc.references import monte_carlo
 from kswgd_hpc.references.control import Expansion
-from kswgd_hpc.references.monte_carlo import monte_carlo
 from kswgd_hpc.references.result import Reference
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def reference(
             f"validation.feynman_kac.{case.name}.reference: {case.method!r} is not one of auto, {', '.join(METHODS)}"
         )
     began = time.process_time()
-    values, errors = monte_carlo(comm, case, plan.ensemble.stepper, config.seed, keeping)
+    values, errors, details = monte_carlo.estimate(
+        comm, case, plan.ensemble.stepper, config.seed, spectrum_control, tolerance, keeping
+    )
     tick(1)
-    return Reference(values, errors, "Monte Carlo", comm.allreduce(time.process_time() - began), {})
+    return Reference(values, errors, "Monte Carlo", comm.allreduce(time.process_time() - began), details)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -11,7 +11,11 @@ from kswgd_hpc.schema.ensemble import Initial
 
 
 class FeynmanKac(Section):
-    """One prediction E_x[f(X_t) exp(-int c)] and its Monte Carlo reference."""
+    """One prediction E_x[f(X_t) exp(-int c)] and its independent reference.
+
+    reference : method of the reference; auto takes the best there is
+    tolerance : standard error wanted of a sampled reference, in the units of u; None for that of `trajectories` paths
+    """
 
     name: Name
     observable: Formula
@@ -19,6 +23,8 @@ class FeynmanKac(Section):
     initial: Initial
     times: Annotated[list[Positive], Field(min_length=1)]
     trajectories: Annotated[int, Field(ge=2, le=2**31)] = 4096
+    reference: Literal["auto", "closed_form", "deterministic", "monte_carlo", "multilevel", "splitting"] = "auto"
+    tolerance: Positive | None = None
 
     @field_validator("times")
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import backend, metrics, streams, transport
-from kswgd_hpc.checkpoint import Checkpoint, Keeping
+from kswgd_hpc.checkpoint import UNSAVED, Checkpoint, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
@@ -108,7 +108,7 @@ def spread(
     mine,
     start: int,
     progress: Progress,
-    keeping: Keeping,
+    keeping: Keeping = UNSAVED,
 ) -> np.ndarray:
     """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
 

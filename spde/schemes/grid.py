@@ -37,6 +37,7 @@ class GridStepper(Stepper):
     def __init__(self, equation, time_step: float, scheme: str, reason: str = ""):
         super().__init__(time_step, scheme, reason)
         law, self.domain = equation.laws[0], equation.domain
+        self.equation, self.additive = equation, not law.is_multiplicative
         formulas, names, self._parameters = abstract([law.reaction, law.amplitude])
         sources = {
             name: scalar(name, formula, (law.name, *_ARGUMENTS), names)
@@ -90,6 +91,15 @@ class GridStepper(Stepper):
     def leave(self, array: np.ndarray) -> np.ndarray:
         """The state."""
         return array[0, :-1]
+
+    @property
+    def rows(self) -> int:
+        """One random number a point."""
+        return self.domain.size
+
+    def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(d, batch) noise of a step."""
+        return self._scale * numbers if self.additive else self._scale * self.equation.amplitudes(states) * numbers
 
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """The array after some steps; the state is its first part."""

@@ -49,6 +49,15 @@ class ModeStepper(InModes):
         self._space: tuple = (0, ())
         self._loop = Direct(loops.linear if equation.force is None else loops.additive)
 
+    @property
+    def rows(self) -> int:
+        """One random number a mode."""
+        return self.equation.dimension
+
+    def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(d, batch) noise of a step."""
+        return self.equation.from_modes(self.coefficients.scale[:, None] * numbers)
+
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """Modes after some steps, in place."""
         c, force = self.coefficients, self.equation.force

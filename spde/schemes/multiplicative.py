@@ -47,6 +47,8 @@ class MultiplicativeStepper(InModes):
     SpdeError : milstein for a field whose noise depends on another field: it does not commute
     """
 
+    additive = False
+
     def __init__(self, equation, time_step: float, scheme: str, reason: str = ""):
         super().__init__(time_step, scheme, reason)
         self.equation = equation
@@ -81,6 +83,18 @@ class MultiplicativeStepper(InModes):
             slope = sympy.diff(law.amplitude, u)
             term += law.amplitude * slope * (dw**2 - sympy.Float(self.time_step) * variance) / 2
         return term
+
+    @property
+    def rows(self) -> int:
+        """One random number a mode."""
+        return self.equation.dimension
+
+    def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(d, batch) noise of a step, without Milstein's term."""
+        equation = self.equation
+        driven = equation.each(equation.domain.synthesis, self._scale[:, None] * numbers)
+        modes = equation.each(equation.domain.analysis, equation.amplitudes(states) * driven)
+        return equation.from_modes(self._push[:, None] * modes)
 
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """Modes after some steps, in place."""

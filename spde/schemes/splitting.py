@@ -52,7 +52,7 @@ class SplittingStepper(InModes):
         kind = "Runge-Kutta" if None in flows else "exact"
         super().__init__(time_step, scheme, reason or f"{kind} flow of the reaction")
         self.equation = equation
-        self._halves = _HALVES[scheme]
+        self._halves = self.draws = _HALVES[scheme]
         part = time_step / self._halves
         rates = equation.rates + np.repeat(shifts, equation.domain.size)
         self._decay = np.exp(-rates * part)
@@ -65,6 +65,15 @@ class SplittingStepper(InModes):
             self._flow = Force(equation.domain, flowing, equation.names)
         self._scratch: tuple = (0, ())
         self._loop = Direct(loops.splitting)
+
+    @property
+    def rows(self) -> int:
+        """One random number a mode."""
+        return self.equation.dimension
+
+    def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(d, batch) noise of half a step, or of a whole one."""
+        return self.equation.from_modes(self._scale[:, None] * numbers)
 
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """Modes after some steps, in place."""

@@ -35,6 +35,15 @@ class VectorStepper(Stepper):
         self.drift = drift
         self.mix = mix
 
+    @property
+    def rows(self) -> int:
+        """One random number a component."""
+        return len(self.coefficients.scale)
+
+    def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(d, batch) noise of a step."""
+        return self.coefficients.scale[:, None] * (numbers if self.mix is None else self.mix @ numbers)
+
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """States after some steps."""
         c, numbers, stage = self.coefficients, np.empty_like(array), np.empty_like(array)
