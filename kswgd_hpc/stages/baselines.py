@@ -12,6 +12,7 @@ from kswgd_hpc.baselines import RIVALS
 from kswgd_hpc.baselines.frame import frame_of
 from kswgd_hpc.baselines.ring import Ring
 from kswgd_hpc.baselines.task import Task
+from kswgd_hpc.checkpoint import UNSAVED
 from kswgd_hpc.config import Config
 from kswgd_hpc.judging import Judge, judge_of
 from kswgd_hpc.parallel import by_block
@@ -86,7 +87,9 @@ def _of_rival(
     """Particles, statistics, costs and history of one rival. Collective."""
     task = _task(comm, name, config, plan, spectrum, ensemble)
     ring, seen = task.ring, []
-    start = spread(comm, config, plan, Particles(initial.local, ring.blocks, ring.particles, None), progress).states
+    start = spread(
+        comm, config, plan, Particles(initial.local, ring.blocks, ring.particles, None), progress, UNSAVED
+    ).states
 
     def watch(step: int, time: float, states: np.ndarray) -> None:
         sample = judge.sample(states, ring.start, ring.particles)
