@@ -43,17 +43,17 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
         config, text = from_root(comm, lambda: load(path))
         return config, text, prepare(comm, config)
 
-    def working(comm: MPI.Comm, found: tuple[Config, str, Plan]) -> int:
+    def done(comm: MPI.Comm, found: tuple[Config, str, Plan]) -> int:
         from kswgd_hpc import petsc_types
 
-        config = found[0]
+        config, text, plan = found
         petsc_types.apply(petsc_types.select(config.compute.device))
-        status = work(comm, *found)
+        status = work(comm, config, text, plan)
         if comm.rank == 0:
             _say_unused(petsc, config)
         return status
 
-    return launch_with(petsc, ready, working)
+    return launch_with(petsc, ready, done)
 
 
 def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable[[MPI.Comm, T], int]) -> int:
@@ -104,6 +104,7 @@ def _ended(comm: MPI.Comm, message: str, status: int) -> int:
     """The end of a job of which all ranks know the reason: one line, and every rank ends by itself."""
     if comm.rank == 0:
         print(f"kswgd-hpc: {message}", file=sys.stderr, flush=True)
+    comm.Barrier()  # a launcher may end the other ranks when the first is gone
     return status
 
 
