@@ -23,8 +23,9 @@ def standard_error(deviations: np.ndarray) -> np.ndarray:
     * A complex number is within two errors where its distance is: of a round law in the plane less than two root mean
       squares are needed. Its squared distance is taken as a chi squared of between one and two degrees of freedom.
     * Where the law is skew, the estimate and its spread fall together when the rare large deviations have not happened.
-      To first order the interval is two errors times 1 +- 3/4 times the skewness (Hall 1992, "On the removal of skewness
-      by transformation"); the longer side is taken, of the skewness beyond what so many normal numbers show by chance.
+      To first order the interval is two errors times 1 +- 3/4 times the skewness (Hall 1992, "On the removal of
+      skewness by transformation"); the longer side is taken, of the skewness beyond what so many normal numbers show
+      by chance.
 
     Parameters
     ----------
