@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -126,14 +125,13 @@ def test_a_rank_that_waits_for_a_slow_one_is_not_taken_for_dead(tmp_path, monkey
 def limited(directory: Path, text: str, size: int) -> subprocess.CompletedProcess:
     """The public command, in whose files no more than `size` bytes fit: what a full disk is like."""
     (directory / "config.yaml").write_text(text)
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    words = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml"]
-    return subprocess.run(
-        words, cwd=directory, env=mpi_environment(), preexec_fn=limit, capture_output=True, text=True, check=False
+    # MPI has files of its own, before the limit
+    code = (
+        "import resource, sys; from mpi4py import MPI; from kswgd_hpc.run import main; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); sys.exit(main())"
     )
+    words = [sys.executable, "-c", code, "config.yaml"]
+    return subprocess.run(words, cwd=directory, env=mpi_environment(), capture_output=True, text=True, check=False)
 
 
 def test_results_that_do_not_fit_are_one_line_and_leave_the_old_ones(tmp_path):
