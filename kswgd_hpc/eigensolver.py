@@ -12,6 +12,7 @@ from scipy.linalg.blas import dsymv
 from slepc4py import SLEPc
 
 from kswgd_hpc.errors import SpectrumError
+from kswgd_hpc.petsc_types import typed
 
 Part = Literal["largest", "largest_magnitude", "smallest"]
 
@@ -80,7 +81,9 @@ def check_real() -> None:
 
 def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
     """Distributed dense matrix from the rows that each rank owns. Collective; the caller destroys it."""
-    matrix = PETSc.Mat().createDense(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)), comm=comm)
+    matrix = PETSc.Mat().create(comm=comm)
+    matrix.setSizes(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)))
+    typed(matrix, "dense")
     matrix.setUp()
     matrix.getDenseArray()[...] = rows
     matrix.assemble()
@@ -181,7 +184,7 @@ def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, op
         for name, value in (options or {}).items():
             database[name] = value
         eps.setFromOptions()
-        _solve(eps, count)
+        converge(eps, count)
         return _collect(eps, matrix, count, symmetric)
     finally:
         start.destroy()
@@ -199,7 +202,8 @@ def _select(eps: SLEPc.EPS, part: Part) -> None:
         eps.setWhichEigenpairs(which.LARGEST_REAL if part == "largest" else which.LARGEST_MAGNITUDE)
 
 
-def _solve(eps: SLEPc.EPS, count: int) -> None:
+def converge(eps: SLEPc.EPS, count: int) -> None:
+    """Solve; SpectrumError with the reason and a remedy where fewer than `count` pairs are found. Collective."""
     try:
         eps.solve()
     except PETSc.Error as error:

@@ -27,7 +27,6 @@ _MAX_BLOCKS = 4096
 _BLOCK_PAIRS = 2048
 _BATCH = 64
 WINDOW_ROWS = 512
-_CHUNK = 2**24  # numbers that are stepped between two chances to save
 PILOT_ROWS = 20_000
 _STATES = 400
 

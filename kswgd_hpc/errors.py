@@ -27,3 +27,7 @@ class ResumeError(KswgdError):
 
 class Interrupted(Exception):
     """The run was asked to stop and has saved what it had; raised on all ranks together."""
+
+
+class MachineError(KswgdError):
+    """Something about the installation or the launcher with which no run can be right."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from kswgd_hpc.errors import Interrupted, KswgdError, MachineError, ResumeError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from kswgd_hpc.config import Config
     from kswgd_hpc.plan import Plan
+
+T = TypeVar("T")
 
 
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be tried again
@@ -30,28 +34,64 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     exit status: that of the work; 2 for a configuration that cannot be run or resumed, 75 for a run that was asked to
     stop and can be resumed, each after one line on standard error
     """
-    import petsc4py
 
-    petsc4py.init([sys.argv[0], *petsc])
+    def ready(comm: MPI.Comm) -> tuple[Config, str, Plan]:
+        from kswgd_hpc.config import load
+        from kswgd_hpc.parallel import from_root
+        from kswgd_hpc.plan import prepare
+
+        config, text = from_root(comm, lambda: load(path))
+        return config, text, prepare(comm, config)
+
+    def done(comm: MPI.Comm, found: tuple[Config, str, Plan]) -> int:
+        from kswgd_hpc import petsc_types
+
+        config, text, plan = found
+        petsc_types.apply(petsc_types.select(config.compute.device))
+        status = work(comm, config, text, plan)
+        if comm.rank == 0:
+            _say_unused(petsc, config)
+        return status
+
+    return launch_with(petsc, ready, done)
+
+
+def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable[[MPI.Comm, T], int]) -> int:
+    """The same for what is not one configuration: check everything, then work. Collective on all ranks of the job.
+
+    Parameters
+    ----------
+    petsc : options for PETSc
+    ready : checks what was asked for and returns it; raises KswgdError, the same on every rank
+    work : of the communicator and what is ready, to the exit status
+    """
+    import petsc4py
+    import petsc4py.lib
     from mpi4py import MPI
 
-    from kswgd_hpc.config import load
-    from kswgd_hpc.eigensolver import check_real
-    from kswgd_hpc.errors import Interrupted, KswgdError, ResumeError
-    from kswgd_hpc.parallel import abort, from_root
-    from kswgd_hpc.plan import prepare
+    from kswgd_hpc.machine import check_libraries, check_ranks
 
     comm = MPI.COMM_WORLD
     try:
+        petsc4py.lib.ImportPETSc()  # loaded, but not started: with two MPI libraries that may crash
+        check_libraries()
+        petsc4py.init([sys.argv[0], *petsc])
+        check_ranks(comm)
+    except MachineError as error:
+        return _ended(comm, f"error: {error}", 2)
+
+    from kswgd_hpc.eigensolver import check_real
+    from kswgd_hpc.parallel import abort
+
+    try:
         check_real()
-        config, text = from_root(comm, lambda: load(path))
-        plan = prepare(comm, config)
+        found = ready(comm)
     except KswgdError as error:
         return _ended(comm, f"error: {error}", 2)
     except Exception as error:
         abort(comm, error)
     try:
-        return work(comm, config, text, plan)
+        return work(comm, found)
     except ResumeError as error:
         return _ended(comm, f"error: {error}", 2)
     except Interrupted as request:
@@ -64,4 +104,15 @@ def _ended(comm: MPI.Comm, message: str, status: int) -> int:
     """The end of a job of which all ranks know the reason: one line, and every rank ends by itself."""
     if comm.rank == 0:
         print(f"kswgd-hpc: {message}", file=sys.stderr, flush=True)
+    comm.Barrier()  # a launcher may end the other ranks when the first is gone
     return status
+
+
+def _say_unused(petsc: list[str], config: Config) -> None:
+    """One line for each PETSc option, of the command line or the configuration, that nothing used."""
+    from kswgd_hpc.petsc_types import given_options, unused_options
+
+    ours = [name.lstrip("-") for name in config.koopman.petsc_options] if config.koopman is not None else []
+    for names, where in ((given_options(petsc), "-"), (ours, "koopman.petsc_options.")):
+        for name in unused_options(names):
+            print(f"kswgd-hpc: warning: {where}{name}: no PETSc or SLEPc object used this option", file=sys.stderr)

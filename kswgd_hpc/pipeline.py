@@ -17,6 +17,7 @@ from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
 from kswgd_hpc.extension import obstacle, recorder_for
 from kswgd_hpc.galerkin import assemble, passes
+from kswgd_hpc.machine import oversubscription
 from kswgd_hpc.parallel import from_root, local
 from kswgd_hpc.plan import (
     Plan,
@@ -31,7 +32,9 @@ from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import Collector, Records, Sample
 from kswgd_hpc.resume import finish, open_checkpoint
 from kswgd_hpc.reweighting import invariant_density
+from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stages.analyses import analyses
+from kswgd_hpc.stages.baselines import compared
 from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
     certificates_of,
@@ -42,13 +45,15 @@ from kswgd_hpc.stages.koopman import (
     transport_spectrum,
     weights_datasets,
 )
-from kswgd_hpc.stages.transport import transported_by
+from kswgd_hpc.stages.sparse import is_sparse, solved_sparse, sparse_transport_spectrum
+from kswgd_hpc.stages.transport import Target, transported_by
 from kswgd_hpc.stages.validation import validate
 from kswgd_hpc.stopping import Stop
+from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
 
-def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False) -> Path:
+def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False, page: bool = True) -> Path:
     """Run all stages and write results.h5 and report.html. Collective.
 
     Parameters
@@ -57,6 +62,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     config, text : the configuration and its text, kept with the results
     plan : from `prepare`
     resume : whether to go on from what an earlier run has saved
+    page : whether to write report.html
 
     Raises
     ------
@@ -80,15 +86,20 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     directory = Path(config.output.directory)
     stop = Stop(directory, comm.size)
     checkpoint = open_checkpoint(comm, config, stop, resume, progress.say, lambda saved: obstacle(saved, config, plan))
+    watchdog = Watchdog(comm, directory, seconds(config.compute.watchdog))
+    checkpoint.beat = progress.beat = watchdog.beat
+    if warning := oversubscription(comm):
+        progress.say(f"warning: {warning}")
     # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share
-    with threadpoolctl.threadpool_limits(1), stop if checkpoint.schedule.active else nullcontext():
+    with threadpoolctl.threadpool_limits(1), watchdog, stop if checkpoint.schedule.active else nullcontext():
         datasets = _stages(comm, config, plan, progress, checkpoint)
         attributes = _attributes(comm, config, text, progress)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
-        with progress.stage("report", 1) as stage:
-            from_root(comm, lambda: _report(path))
-            stage.note = str(directory / "report.html")
+        if page:
+            with progress.stage("report", 1) as stage:
+                from_root(comm, lambda: _report(path))
+                stage.note = str(directory / "report.html")
     finish(comm, config, checkpoint)
     progress.record("end", seconds=progress.seconds)
     return path
@@ -135,12 +146,18 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-        sums = assemble(sample, matrices_for(config, plan), tick, lambda panel: checkpoint.stage(f"galerkin {panel}"))
-        tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
-    with progress.stage("spectrum", 1) as stage:
-        spectrum, space = solved(config, plan, sums, estimator_for(config))
-        stage.note = kept(config, spectrum)
+    sparse = is_sparse(config, sample)
+    if sparse:
+        spectrum, space = solved_sparse(config, plan, replace(sample, values=()), progress)
+        sums = space.sums
+    else:
+        with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
+            keeping = lambda panel: checkpoint.stage(f"galerkin {panel}")  # noqa: E731
+            sums = assemble(replace(sample, values=()), matrices_for(config, plan), tick, keeping)
+            tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
+        with progress.stage("spectrum", 1) as stage:
+            spectrum, space = solved(config, plan, sums, estimator_for(config))
+            stage.note = kept(config, spectrum)
     datasets |= koopman_datasets(spectrum, config)
     certificates = certificates_of(
         config, plan, spectrum, space, recorder.restarts, progress, checkpoint.stage("certificates")
@@ -150,9 +167,14 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
     datasets |= analyses(config, plan, spectrum, space, datasets["ensemble/sample"], progress)
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
-            moving, stationary = transport_spectrum(config, plan, sums)
-        datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress, checkpoint)
-    datasets |= validate(comm, config, plan, spectrum, space, progress, checkpoint)
+            if sparse:
+                moving, stationary = sparse_transport_spectrum(config, plan, sample)
+            else:
+                moving, stationary = transport_spectrum(config, plan, sums)
+        target = Target(moving, stationary, sample.weight)
+        datasets |= transported_by(comm, config, plan, target, recorder.starts, datasets, progress, checkpoint)
+        datasets |= compared(comm, config, plan, moving, datasets, progress)
+    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
     return datasets
 
 

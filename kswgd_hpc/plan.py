@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, memory, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, petsc_types, storage, streams, systems
+from kswgd_hpc.baselines import lacking
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.fit import count, fit, has_constant
+from kswgd_hpc.dictionary.fit import SPARSE, count, fit, has_constant
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
@@ -26,6 +27,7 @@ from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
+from kswgd_hpc.starts import set_label
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
@@ -43,6 +45,9 @@ class Plan:
     observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
     mobility : (d,), (d, d) or diagonal in modes; a field where it depends on the state; None if unknown
     label : number of the set that a state is in, see `systems.membership`, where there are sets
+    particles : sampler of their initial states; start : not zero on the states of the ensemble that they start from
+    by_generator : whether predictions project the generator; else the operator of the lag
+    smooth : observables and killing rates on which the generator can act
     """
 
     system: Any
@@ -53,6 +58,9 @@ class Plan:
     particles: Callable | None
     device: Any
     label: Callable | None = None
+    start: Callable | None = None
+    by_generator: bool = False
+    smooth: tuple[feynman_kac.SmoothFormula, ...] = ()
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
@@ -79,16 +87,21 @@ def build(config: Config) -> Plan:
     system = systems.build(config)
     _check_dynamics(config, system)
     cases = _cases(config, system)
-    ensemble = _recorded(config) if system is None else _simulated(config, system, cases)
+    by_generator = bool(cases) and _by_generator(config, system)
+    ensemble = _recorded(config) if system is None else _simulated(config, system, cases, by_generator)
     d = ensemble.dimension
-    particles = None
-    if config.kswgd is not None:
+    particles = start = None
+    if config.kswgd is not None and config.kswgd.initial.kind == "ensemble":
+        start = set_label(system, d, config.kswgd.initial.where, "kswgd.initial.where")
+    elif config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
     observed = coordinate_map(config, system, d)
     _check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
+    petsc_types.select(config.compute.device)
     _check_device(config, observed, mobility)
+    _check_judging(config, system, d)
     return Plan(
         system,
         _delayed(config, ensemble),
@@ -98,7 +111,32 @@ def build(config: Config) -> Plan:
         particles,
         backend.select(config.compute.device),
         _label(config, system, d),
+        start,
+        by_generator,
+        tuple(feynman_kac.smooth_formulas(cases, system, mobility)) if by_generator else (),
     )
+
+
+def _by_generator(config: Config, system) -> bool:
+    """Whether the generator can act on the dictionary, so that predictions need no lag.
+
+    Raises
+    ------
+    ConfigurationError : where it cannot, and there are no pairs either
+    """
+    smooth = config.koopman.dictionary.twice_differentiable
+    observed = coordinate_map(config, system, system.dimension)
+    if smooth and isinstance(observed, FunctionMap):
+        try:
+            observed.require_derivatives()
+        except ConfigurationError:
+            smooth = False
+    if not smooth and not config.koopman.lagged:
+        raise ConfigurationError(
+            "validation.feynman_kac: predictions need a dictionary and coordinates with second derivatives, or pairs: "
+            "estimator: reversible or edmd"
+        )
+    return smooth
 
 
 def _label(config: Config, system, dimension: int) -> Callable | None:
@@ -107,11 +145,9 @@ def _label(config: Config, system, dimension: int) -> Callable | None:
     return systems.membership(system, dimension, config.koopman.sets, "koopman.sets")
 
 
-def _simulated(config: Config, system, cases: list[feynman_kac.Case]) -> SimulatedEnsemble:
+def _simulated(config: Config, system, cases: list[feynman_kac.Case], by_generator: bool) -> SimulatedEnsemble:
     sampler = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
-    killing = {}
-    if config.koopman is not None and config.koopman.lagged:
-        killing = {case.name: case.killing for case in cases if case.killing is not None}
+    killing = {case.rate: case.killing for case in cases if case.killing is not None and not by_generator}
     with systems.key("ensemble"):
         ensemble = SimulatedEnsemble(system, sampler, config.ensemble, config.seed, killing)
     ensemble.pairing = _with_history(config, ensemble.pairing)
@@ -235,6 +271,9 @@ def _check_size(config: Config, size: int) -> None:
         "sets": koopman.sets is not None,
         "vamp": koopman.vamp,
     }
+    if koopman.dictionary.kind in SPARSE:
+        killed = any(row.killing != 0 for row in config.validation.feynman_kac)
+        asked["dictionary with a killing rate in validation.feynman_kac"] = killed
     for name, wanted in asked.items():
         if wanted and size > REPLICATED:
             raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
@@ -270,6 +309,28 @@ def _check_device(config: Config, observed: CoordinateMap, mobility) -> None:
         )
 
 
+def _check_judging(config: Config, system, dimension: int) -> None:
+    """That the rivals of the transport can be had, and what particles are compared in and with."""
+    if config.kswgd is None:
+        return
+    for name in config.kswgd.baselines:
+        reason = lacking(name, system)
+        if reason is not None:
+            raise ConfigurationError(f"kswgd.baselines: {name} cannot be had here: {reason}")
+    judge = config.kswgd.judge
+    if judge.occupation and system is None:
+        raise ConfigurationError(
+            "kswgd.judge.occupation: sets are expressions in the variables of a system, not of data"
+        )
+    judging.sets_of(config, system)
+    if judge.reference is not None:
+        shape = storage.open_recording(
+            judge.reference.path, judge.reference.dataset, "kswgd.judge.reference.path"
+        ).shape
+        if len(shape) != 2 or shape[1] != dimension:
+            raise DataError(f"kswgd.judge.reference.path: shape {shape}, expected (n, {dimension})")
+
+
 def _check_derivatives(config: Config, observed: CoordinateMap) -> None:
     """That functions of the state have the derivatives that will be asked of them."""
     if config.koopman is None or not isinstance(observed, FunctionMap):
@@ -293,18 +354,26 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     cases = []
     for index, row in enumerate(config.validation.feynman_kac):
         path = f"validation.feynman_kac.{row.name}"
-        killing = None
+        killing, formula = None, 1.0 if row.observable is None else row.observable
         if not (isinstance(row.killing, float) and row.killing == 0):
             killing = systems.observable(system, row.killing, f"{path}.killing")
         cases.append(
             feynman_kac.Case(
                 index,
                 row.name,
-                systems.observable(system, row.observable, f"{path}.observable"),
+                systems.observable(system, formula, f"{path}.observable"),
                 killing,
-                systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
+                systems.initial_states(
+                    system, system.dimension, row.initial or config.ensemble.initial, f"{path}.initial"
+                ),
                 tuple(row.times),
                 row.trajectories,
+                row.reference,
+                row.tolerance,
+                str(formula),
+                "" if killing is None else str(row.killing),
+                row.initial is None or row.initial.kind not in ("constant", "expression"),
+                row.kind,
             )
         )
     return cases
@@ -370,10 +439,8 @@ def _pilot(shown: CoordinateMap | WithMobility, rows: np.ndarray, mobility) -> P
 def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, Dictionary]:
     """What is kept of the ensemble and the dictionary that looks at it, made from the pilot sample."""
     coordinates = _coordinates(config, plan, pilot)
-    killing = {case.name: case.killing for case in plan.cases if case.killing is not None}
-    lagged = config.koopman.lagged
     drift = mobility = None
-    if "flux" in matrices_for(config, plan) or weighed_by(config) == "generator":
+    if needs_drift(config, plan):
         drift = lambda x: coordinates.velocity(plan.system.drift(x), x, plan.mobility)  # noqa: E731
     if needs_mobility(config, plan) and not coordinates.constant_mobility(plan.mobility):
         mobility = lambda x: coordinates.mobility(plan.mobility, x)  # noqa: E731
@@ -383,9 +450,9 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
         plan.ensemble.segments,
         drift,
         mobility,
-        {case.name: case.observable for case in plan.cases},
-        tuple(killing) if lagged else (),
-        {} if lagged else killing,
+        feynman_kac.formulas_of(plan.cases),
+        () if plan.by_generator else tuple({case.rate: None for case in plan.cases if case.killing is not None}),
+        {formula.text: formula.generator for formula in plan.smooth},
         plan.label,
     )
     modes, symmetric = most_modes(config, _JUDGED_MODES), config.koopman.estimator == "reversible"
@@ -419,12 +486,17 @@ def matrices_for(config: Config, plan: Plan) -> tuple[str, ...]:
         names["form"] = None  # transport uses the symmetrised generator: see `pipeline._transport_spectrum`
         if plan.system is not None:
             names["flux"] = None  # see `stationary.correct`
-    return (*names, *(f"k:{case.name}" for case in plan.cases if case.killing is not None))
+    return tuple(names)
+
+
+def needs_drift(config: Config, plan: Plan) -> bool:
+    """Whether the drift of the coordinates is wanted, for the generator."""
+    return "flux" in matrices_for(config, plan) or weighed_by(config) == "generator" or plan.by_generator
 
 
 def needs_mobility(config: Config, plan: Plan) -> bool:
     """Whether the mobility of the coordinates is wanted: for the Dirichlet form, or for the generator."""
-    return bool({"form", "flux"} & set(matrices_for(config, plan))) or weighed_by(config) == "generator"
+    return "form" in matrices_for(config, plan) or needs_drift(config, plan)
 
 
 def _coordinates(config: Config, plan: Plan, pilot: Pilot) -> Coordinates:

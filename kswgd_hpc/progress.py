@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Progress:
 
     def __init__(self, comm: MPI.Comm, directory: Path | None = None, silent: bool = False):
         self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
+        self.beat: Callable[[], None] = lambda: None  # told of every tick
         self._speaks = comm.rank == 0 and not silent
         self._log = Log(directory) if directory is not None and comm.rank == 0 else None
         self._traffic = getattr(comm, "traffic", None)
@@ -81,8 +83,9 @@ class Progress:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:
         """Time a stage of `total` units of this rank's work."""
+        self.beat()
         stage = Stage(self, name, max(total, 1))
-        began, before = time.perf_counter(), self._messages()
+        began, busy, before = time.perf_counter(), time.process_time(), self._messages()
         self.record("stage", stage=name, total=stage.total)
         try:
             with stage:
@@ -91,9 +94,12 @@ class Progress:
             self.record("error", stage=name, text=" ".join(f"{type(error).__name__}: {error}".split()))
             raise
         seconds = time.perf_counter() - began
+        busy = time.process_time() - busy
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + busy
         sent = {} if self._traffic is None else {"traffic": self._traffic.since(before)}
-        self.record("stage end", stage=name, seconds=round(seconds, 4), steps=stage.done, note=stage.note, **sent)
+        spent = {"seconds": round(seconds, 4), "processor": round(busy, 4)}
+        self.record("stage end", stage=name, steps=stage.done, note=stage.note, **spent, **sent)
         self.say(f"{name:<22} {self.seconds[name]:8.1f} s" + (f"   {stage.note}" if stage.note else ""))
 
     def _messages(self) -> Any:
@@ -124,6 +130,7 @@ class Stage:
             bar.stop()
 
     def __call__(self, units: int = 1, **numbers: float) -> None:
+        self._progress.beat()
         self.done += units
         now = time.perf_counter()
         rate = self.done / max(now - self._began, 1e-9)

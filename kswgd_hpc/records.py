@@ -32,7 +32,8 @@ class Records:
     z : (m, n, c) coordinates of the records that belong to a pair
     x, y : (s,) which of them are the two ends of a pair, one pair for each trajectory
     group : (s,) number of the group, over all ranks, that the pair counts for; ascending
-    values : name -> (s, n) numbers that belong to the pairs: "f:name" of observables, "k:name" of killing rates
+    values : name -> (s, n) numbers that belong to the pairs: "f:name" of observables, "g:name" of the generator
+        applied to them, "k:name" of the weights exp(-int c) of pairs
     drift : (s, n, c) drift of the coordinates at x, where it was asked for
     mobility : (s, n, c, c) of the coordinates at x, where it depends on the state
     labels : (m, n) numbers of the sets that the records are in, where there are sets
@@ -118,7 +119,7 @@ class Collector:
     mobility : function of states (d, batch) -> (batch, c, c), where the mobility of the coordinates depends on them
     observables : name -> function (d, batch) -> (batch,), evaluated at pair starts as "f:name"
     killing : names whose path integrals come with the windows; exp of minus the integral over a pair is "k:name"
-    rates : name -> function (d, batch) -> (batch,), killing rates at pair starts as "k:name"
+    generated : name -> function (d, batch) -> (batch,), the generator applied to observables, there too as "g:name"
     label : function of states (d, batch) -> (batch,), number of the set that each is in, where there are sets
     """
 
@@ -131,7 +132,7 @@ class Collector:
         mobility: Callable | None = None,
         observables: Mapping[str, Callable] | None = None,
         killing: tuple[str, ...] = (),
-        rates: Mapping[str, Callable] | None = None,
+        generated: Mapping[str, Callable] | None = None,
         label: Callable | None = None,
     ):
         self.coordinates = coordinates
@@ -141,7 +142,7 @@ class Collector:
         self._mobility = mobility
         self._label = label
         self._at_start = {f"f:{name}": function for name, function in (observables or {}).items()}
-        self._at_start |= {f"k:{name}": function for name, function in (rates or {}).items()}
+        self._at_start |= {f"g:{name}": function for name, function in (generated or {}).items()}
         self._killing = tuple(killing)
         self.values = (*self._at_start, *(f"k:{name}" for name in self._killing))
 

@@ -62,11 +62,13 @@ def mpi_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def run_command(text: str, directory: Path, ranks: int = 1, timeout: float = 200) -> subprocess.CompletedProcess:
+def run_command(
+    text: str, directory: Path, ranks: int = 1, timeout: float = 200, options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess:
     """Run the public command on the text of a configuration, in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
-    command = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml"]
+    command = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml", *options]
     if ranks > 1:
         command = ["mpiexec", "-n", str(ranks), *command]
     return subprocess.run(

@@ -27,6 +27,7 @@ from kswgd_hpc.dictionary.random_fourier import RandomFourierDictionary
 from kswgd_hpc.dictionary.rational_quadratic import RationalQuadraticDictionary
 from kswgd_hpc.dictionary.sparse import SparseDictionary
 from kswgd_hpc.dictionary.splines import SplineDictionary
+from kswgd_hpc.dictionary.visited import CombinedDictionary, VisitedDictionary
 from kswgd_hpc.dictionary.wendland import WendlandDictionary
 
 
@@ -91,6 +92,9 @@ def restore(kind: str, parameters: Mapping[str, Any]) -> Dictionary:
         name: value.item() if np.ndim(value) == 0 and hasattr(value, "item") else value
         for name, value in parameters.items()
     }
+    functions = plain.pop("functions", None)
+    if functions is not None:
+        return VisitedDictionary(restore(kind, plain), functions)
     if kind == "indicator":
         return (VoronoiDictionary if "centres" in plain else BoxDictionary)(**plain)
     return next(chosen for chosen in _CLASSES if chosen.kind == kind)(**plain)
@@ -109,6 +113,7 @@ def on_device(dictionary: Dictionary, xp: ModuleType) -> Dictionary:
 
 __all__ = [
     "BoxDictionary",
+    "CombinedDictionary",
     "Dictionary",
     "FourierDictionary",
     "GaussianDictionary",
@@ -119,6 +124,7 @@ __all__ = [
     "RationalQuadraticDictionary",
     "SparseDictionary",
     "SplineDictionary",
+    "VisitedDictionary",
     "VoronoiDictionary",
     "WendlandDictionary",
     "on_device",

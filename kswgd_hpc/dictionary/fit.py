@@ -26,7 +26,7 @@ from kswgd_hpc.dictionary.wendland import WendlandDictionary
 from kswgd_hpc.errors import ConfigurationError
 
 _LARGEST_DENSE = 100_000
-_LARGEST_SPARSE = 100_000_000
+_LARGEST_SPARSE = 2**26  # a table of all functions tells which are visited
 SPARSE = ("splines", "indicator", "wendland")  # functions that are zero almost everywhere
 
 # bandwidth: auto, in median distances from a centre to its nearest neighbour: smooth, and still well conditioned

@@ -42,6 +42,11 @@ class Grid:
         cell = xp.minimum(xp.floor(u), self.cells - 1)
         return cell.astype(np.int64), u - cell, inside
 
+    def halved(self, least: int = 2) -> dict[str, np.ndarray] | None:
+        """Parameters of the grid of half as many cells; None where that is no number, or fewer than `least`."""
+        cells = self.cells // 2
+        return {**self.parameters(), "cells": cells} if not (self.cells % 2).any() and cells.min() >= least else None
+
     def parameters(self) -> dict[str, np.ndarray]:
         """What the grid is made from."""
         return {"low": self.low, "high": self.high, "cells": self.cells, "periodic": self.periodic}

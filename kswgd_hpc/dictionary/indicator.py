@@ -6,8 +6,9 @@ transported.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
-import scipy.sparse
 from scipy.spatial import cKDTree
 
 from kswgd_hpc.backend import array_module
@@ -61,9 +62,21 @@ class VoronoiDictionary(IndicatorDictionary):
             return self._tree.query(z)[1].astype(np.int64)
         return square_distances(z, self.centres).argmin(axis=1)
 
-    def sparse_coarsening(self) -> scipy.sparse.csr_array:
-        """(p, p // 2) map that joins each cell to the nearest of the first half."""
-        return joined(join_to_first_half(self.centres), max(1, self.size // 2))
+    def coarse_rows(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the map that joins each cell to the nearest of the first half."""
+        return joined(self._labels, functions)
+
+    def coarser(self) -> VoronoiDictionary | None:
+        """Of the first half of the centres."""
+        return VoronoiDictionary(self.centres[: self.size // 2]) if self.size >= 4 else None
+
+    def sites(self, functions: np.ndarray) -> np.ndarray:
+        """(m, c) centres."""
+        return self.centres[functions]
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        return join_to_first_half(self.centres)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `VoronoiDictionary` is made from."""
@@ -87,12 +100,20 @@ class BoxDictionary(IndicatorDictionary):
         """(n,) index of the box."""
         return (self.grid.locate(z)[0] * self._strides).sum(axis=1)
 
-    def sparse_coarsening(self) -> scipy.sparse.csr_array:
-        """(p, p') map that joins two boxes along each coordinate."""
-        places = np.unravel_index(np.arange(self.size), self.grid.cells)
-        coarse = self.grid.cells // 2
-        labels = np.ravel_multi_index([place // 2 for place in places], coarse)
-        return joined(labels, int(np.prod(coarse)))
+    def coarse_rows(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the map that joins two boxes along each coordinate."""
+        places = np.unravel_index(functions, self.grid.cells)
+        labels = np.ravel_multi_index([place // 2 for place in places], self.grid.cells // 2)
+        return labels[:, None].astype(np.int64), np.ones((len(functions), 1))
+
+    def coarser(self) -> BoxDictionary | None:
+        """Boxes of twice the width; None where their number would be odd."""
+        return BoxDictionary(**self.grid.halved()) if self.grid.halved() else None
+
+    def sites(self, functions: np.ndarray) -> np.ndarray:
+        """(m, c) middles of boxes."""
+        places = np.stack(np.unravel_index(functions, self.grid.cells), axis=1)
+        return self.grid.low + (places + 0.5) * self.grid.spacing
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `BoxDictionary` is made from."""

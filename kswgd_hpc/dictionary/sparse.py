@@ -33,9 +33,30 @@ class SparseDictionary:
         """Indices and values of G psi = drift . grad psi + mobility : hess psi, (n, k) each."""
         raise NotImplementedError
 
+    def coarse_rows(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (m, k) of indices and weights of the map to a coarser dictionary, for some functions (m,)."""
+        raise NotImplementedError
+
+    def coarser(self) -> SparseDictionary | None:
+        """A dictionary with the functions that `coarse_rows` maps to; None where it cannot be made coarser again."""
+        raise NotImplementedError
+
+    def sites(self, functions: np.ndarray) -> np.ndarray:
+        """(m, c) places around which functions (m,) are largest."""
+        raise NotImplementedError
+
+    def factors(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and values, (n, a, w) each, of which those of `sparse_values` are sums and products over a.
+
+        Negative indices are padding. What is no product has a = 1.
+        """
+        indices, values = self.sparse_values(z)
+        return indices[:, None], values[:, None]
+
     def sparse_coarsening(self) -> scipy.sparse.csr_array:
         """(p, p') map: psi @ map are the functions of a coarser dictionary."""
-        raise NotImplementedError
+        indices, weights = self.coarse_rows(np.arange(self.size))
+        return rows_to_matrix(indices, weights, max(1, int(indices.max()) + 1))
 
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z."""
@@ -91,6 +112,14 @@ def rows_to_matrix(indices: np.ndarray, values: np.ndarray, size: int) -> scipy.
     return scipy.sparse.csr_array((values[kept], indices[kept], pointers), shape=(len(indices), size))
 
 
-def joined(labels: np.ndarray, size: int) -> scipy.sparse.csr_array:
-    """(p, size) map that adds the functions of one label up."""
-    return scipy.sparse.csr_array((np.ones(len(labels)), labels, np.arange(len(labels) + 1)), shape=(len(labels), size))
+def joined(labels: np.ndarray, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coarse rows of functions that are added up where their labels (p,) agree."""
+    return labels[functions][:, None], np.ones((len(functions), 1))
+
+
+def padded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, -1 for padding, and values (p, k) of the entries of a matrix (p, p') that are not zero."""
+    kept = matrix != 0
+    order = np.argsort(~kept, axis=1, kind="stable")[:, : int(kept.sum(axis=1).max())]
+    there = np.take_along_axis(kept, order, axis=1)
+    return np.where(there, order, -1), np.where(there, np.take_along_axis(matrix, order, axis=1), 0.0)

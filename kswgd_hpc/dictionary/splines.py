@@ -6,16 +6,15 @@ the ends and go on beyond them by their values, so that an eigenfunction has no 
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cached_property, reduce
 from math import comb
 
 import numpy as np
-import scipy.sparse
 
 from kswgd_hpc.backend import array_module
 from kswgd_hpc.dictionary.contractions import entries
 from kswgd_hpc.dictionary.grid import Grid, strides
-from kswgd_hpc.dictionary.sparse import SparseDictionary
+from kswgd_hpc.dictionary.sparse import SparseDictionary, padded
 from kswgd_hpc.errors import ConfigurationError
 
 
@@ -67,13 +66,40 @@ class SplineDictionary(SparseDictionary):
             total = total + k * _along(tables, (a, b))
         return self._products(indices), total
 
-    def sparse_coarsening(self) -> scipy.sparse.csr_array:
-        """(p, p') map to splines on a grid of half as many cells along each coordinate, within the span."""
-        maps = [
-            scipy.sparse.csr_array(_two_scale(int(cells), bool(periodic), self.degree))
-            for cells, periodic in zip(self.grid.cells, self.grid.periodic)
+    def factors(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and values (n, c, q + 1) of the factors; see SparseDictionary."""
+        indices, tables = self._tables(z, 0)
+        return np.where(indices < 0, -1, indices * self._strides[:, None]), tables[0]
+
+    def coarse_rows(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the map to splines on a grid of half as many cells along each coordinate, within the span."""
+        total, weights = np.zeros((len(functions), 1), dtype=np.int64), np.ones((len(functions), 1))
+        places = np.unravel_index(functions, self.counts)
+        coarse = strides(self.count(self.grid.cells // 2, self.grid.periodic, self.degree))
+        for place, stride, (indices, shares) in zip(places, coarse, self._two_scales, strict=True):
+            index, share = indices[place], shares[place]
+            missing = (total < 0)[:, :, None] | (index < 0)[:, None, :]
+            total = np.where(missing, -1, total[:, :, None] + stride * index[:, None, :]).reshape(len(functions), -1)
+            weights = (weights[:, :, None] * share[:, None, :]).reshape(len(functions), -1)
+        return total, weights
+
+    def coarser(self) -> SplineDictionary | None:
+        """Splines on half as many cells; None where those cannot be halved."""
+        halved = self.grid.halved(max(2, self.degree))
+        return SplineDictionary(**halved, degree=self.degree) if halved else None
+
+    def sites(self, functions: np.ndarray) -> np.ndarray:
+        """(m, c) middles of the supports."""
+        places = np.stack(np.unravel_index(functions, self.counts), axis=1)
+        return self.grid.low + (places + (0.0 if self.degree % 2 else 0.5)) * self.grid.spacing
+
+    @cached_property
+    def _two_scales(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Padded rows of the two-scale relation of each coordinate."""
+        return [
+            padded(_two_scale(int(cells), bool(periodic), self.degree))
+            for cells, periodic in zip(self.grid.cells, self.grid.periodic, strict=True)
         ]
-        return scipy.sparse.csr_array(reduce(lambda a, b: scipy.sparse.kron(a, b, format="csr"), maps))
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `SplineDictionary` is made from."""

@@ -7,8 +7,9 @@ is one.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
-import scipy.sparse
 from scipy.spatial import cKDTree
 
 from kswgd_hpc.backend import array_module
@@ -80,9 +81,23 @@ class WendlandDictionary(SparseDictionary):
         cross = 2 * (gradients * times(whole[:, 0], mobility)[:, None, :]).sum(axis=2)
         return indices, _quotient(action - psi * _total(action) - cross, total)
 
-    def sparse_coarsening(self) -> scipy.sparse.csr_array:
-        """(p, p // 2) map that joins each function to the nearest of the first half."""
-        return joined(join_to_first_half(self.centres), max(1, self.size // 2))
+    def coarse_rows(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the map that joins each function to the nearest of the first half."""
+        return joined(self._labels, functions)
+
+    def coarser(self) -> WendlandDictionary | None:
+        """Of the first half of the centres."""
+        if self.size < 4:
+            return None
+        return WendlandDictionary(self.centres[: self.size // 2], self.bandwidth, self.order)
+
+    def sites(self, functions: np.ndarray) -> np.ndarray:
+        """(m, c) centres."""
+        return self.centres[functions]
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        return join_to_first_half(self.centres)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `WendlandDictionary` is made from."""

@@ -13,7 +13,7 @@ import numpy as np
 from kswgd_hpc import storage, systems
 from kswgd_hpc.config import Config, parse
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates
-from kswgd_hpc.dictionary import Dictionary, restore
+from kswgd_hpc.dictionary import Dictionary, VisitedDictionary, restore
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.metrics import drawn, subsample
 from kswgd_hpc.plan import coordinate_map
@@ -137,20 +137,23 @@ class Run:
         stored = {
             name.removeprefix("koopman/"): value for name, value in self.data.items() if name.startswith("koopman/")
         }
+        dictionary, coefficients = self._dictionary(), stored["coefficients"][:, :count]
+        if isinstance(dictionary, VisitedDictionary):
+            dictionary, coefficients = dictionary.combined(coefficients)
         return Spectrum(
             eigenvalues=stored["eigenvalues"][:count],
             rates=stored["rates"][:count],
             rates_error=stored["rates_error"][:count],
             dictionary_error=stored["rates_dictionary_error"][:count],
             residuals=stored["residuals"][:count],
-            coefficients=stored["coefficients"][:, :count],
+            coefficients=coefficients,
             offsets=stored["offsets"][:count],
-            left=stored["coefficients"][:, :0],
+            left=coefficients[:, :0],
             left_offsets=stored["offsets"][:0],
             rejected=int(stored["rejected"]),
             floor=float(stored["noise_floor"]),
             coordinates=Coordinates(self._coordinate_map(), stored["coordinate_mean"], stored["coordinate_scale"]),
-            dictionary=self._dictionary(),
+            dictionary=dictionary,
         )
 
     def _coordinate_map(self) -> CoordinateMap:

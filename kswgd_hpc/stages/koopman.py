@@ -10,6 +10,7 @@ import numpy as np
 from kswgd_hpc.checkpoint import Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import linear_part
+from kswgd_hpc.dictionary import CombinedDictionary
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.galerkin import Sums
 from kswgd_hpc.heldout import Problem, resolved_modes
@@ -149,9 +150,9 @@ def koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
         "koopman/rates_error": spectrum.rates_error,
         "koopman/rates_dictionary_error": spectrum.dictionary_error,
         "koopman/residuals": spectrum.residuals,
-        "koopman/coefficients": spectrum.coefficients,
+        "koopman/coefficients": _of_functions(spectrum, spectrum.coefficients),
         "koopman/offsets": spectrum.offsets,
-        "koopman/left_coefficients": spectrum.left,
+        "koopman/left_coefficients": _of_functions(spectrum, spectrum.left),
         "koopman/left_offsets": spectrum.left_offsets,
         "koopman/noise_floor": spectrum.floor,
         "koopman/rejected": spectrum.rejected,
@@ -165,6 +166,12 @@ def koopman_datasets(spectrum: Spectrum, config: Config) -> dict[str, Any]:
     for name, value in spectrum.dictionary.parameters().items():
         found[f"koopman/dictionary/{name}"] = value
     return found
+
+
+def _of_functions(spectrum: Spectrum, coefficients: np.ndarray) -> np.ndarray:
+    """(p, r) coefficients of the dictionary's functions, also where the spectrum's are those of a few combinations."""
+    dictionary = spectrum.dictionary
+    return dictionary.coefficients @ coefficients if isinstance(dictionary, CombinedDictionary) else coefficients
 
 
 def weights_datasets(density: Density, states: np.ndarray, sample: Sample) -> dict[str, Any]:

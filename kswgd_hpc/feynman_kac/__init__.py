@@ -1,0 +1,21 @@
+"""Feynman-Kac: u(x, t) = E_x[f(X_t) exp(-int_0^t c)] from the Koopman operator; `references` checks it.
+
+method.md section 4. Where the drift of the system is known, the generator is what is projected, by least squares on
+the states of the ensemble: what the dictionary represents exactly comes out exactly, whatever their law and however
+few transitions they made. Otherwise it is the operator of one lag.
+"""
+
+from kswgd_hpc.feynman_kac.case import Case, SmoothFormula, formulas_of, smooth_formulas
+from kswgd_hpc.feynman_kac.features import Features, reduced
+from kswgd_hpc.feynman_kac.predict import Prediction, predict
+
+__all__ = [
+    "Case",
+    "Features",
+    "Prediction",
+    "SmoothFormula",
+    "formulas_of",
+    "predict",
+    "reduced",
+    "smooth_formulas",
+]

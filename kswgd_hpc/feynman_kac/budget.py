@@ -1,0 +1,194 @@
+"""What a prediction may be wrong by, one standard error or its like for each cause, and the setting that reduces it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kswgd_hpc.feynman_kac.case import Case
+from kswgd_hpc.feynman_kac.features import Features, Moments
+from kswgd_hpc.feynman_kac.levels import Levels
+from kswgd_hpc.feynman_kac.propagator import Propagator
+from kswgd_hpc.galerkin import group_sums
+from kswgd_hpc.records import Pairs
+from kswgd_hpc.statistics import standard_error
+
+CAUSES = ("time_step", "sampling", "dictionary", "projection")
+REMEDIES = {
+    "time_step": "a smaller ensemble.time_step",
+    "sampling": "a longer ensemble.duration or more ensemble.trajectories",
+    "dictionary": "a larger koopman.dictionary, or more koopman.coordinates",
+    "projection": "koopman.coordinates or a koopman.dictionary that sees the observable",
+}
+_NODES = 6
+_SLOWEST_GAIN = 0.5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """(times,) each: one standard error, or the like."""
+
+    time_step: np.ndarray
+    sampling: np.ndarray
+    dictionary: np.ndarray
+    projection: np.ndarray
+
+    @property
+    def total(self) -> np.ndarray:
+        """(times,) all causes together: they are independent of each other."""
+        return np.sqrt(sum(getattr(self, cause) ** 2 for cause in CAUSES))
+
+    @property
+    def largest(self) -> str:
+        """The cause that adds most, over all times."""
+        return max(CAUSES, key=lambda cause: float((getattr(self, cause) ** 2).sum()))
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How a pair moves a row's prediction, to first order.
+
+    The operator moves by the mean of l(t - s) (G - c - d/ds) u(., s), integrated over s; the projection of f by the
+    mean of l(t) (f - z . a(0)).
+
+    rate, formula : texts of killing and observable
+    weights : (nodes,) of the integral over s / t
+    left : (nodes, P, times) weighted l; right, image : (nodes, P, times) a and what the operator makes of it
+    half : the same two, (2, nodes, P, times), by half of the dictionary
+    last : (P, times) l(t); start : (P,) a(0)
+    """
+
+    rate: str
+    formula: str
+    weights: np.ndarray
+    left: np.ndarray
+    half: np.ndarray
+    right: np.ndarray
+    image: np.ndarray
+    last: np.ndarray
+    start: np.ndarray
+
+    @classmethod
+    def of(cls, case: Case, levels: Levels, means: Moments, components: np.ndarray, features: np.ndarray) -> Influence:
+        """Of a case whose starts have the mean features (P,)."""
+        whole, times = levels.whole, np.array(case.times)
+        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        # s = T sin^2: nodes are dense at both ends, where fast modes live
+        angle = (nodes + 1) * np.pi / 4
+        shares, slopes = np.sin(angle) ** 2, np.pi / 4 * weights * np.sin(2 * angle)
+        span = np.maximum(times - whole.lag, 0.0)
+        scale = times / whole.lag if whole.lag else times
+        mapping, coarse = levels.near[0]
+        less = coarse.project(mapping.T @ means.projected[case.formula])
+        return cls(
+            case.rate,
+            case.formula,
+            slopes,
+            np.array([whole.backward(features, span * (1 - x)) * scale * w for x, w in zip(shares, slopes)]),
+            np.array([[mapping @ coarse.forward(less, span * x, image) for x in shares] for image in (False, True)]),
+            np.array([whole.forward(components, span * x) for x in shares]),
+            np.array([whole.forward(components, span * x, True) for x in shares]),
+            whole.backward(features, times),
+            whole.forward(components, np.zeros(1))[:, 0],
+        )
+
+    @classmethod
+    def of_principal(cls, case: Case, levels: Levels) -> Influence:
+        """Of the smallest rate, which moves by minus the mean of l (G - c - its exponent) phi."""
+        (right, image, left), (coarse, coarse_image, _) = (
+            _slowest(propagator, mapping) for mapping, propagator in ((None, levels.whole), levels.near[0])
+        )
+        nothing = np.zeros_like(right)
+        half = np.stack([coarse, coarse_image])[:, None]
+        return cls(
+            case.rate, case.formula, np.ones(1), left[None], half, right[None], image[None], nothing, nothing[:, 0]
+        )
+
+    def of_pairs(self, pairs: Pairs, z: np.ndarray, moved: np.ndarray, by_generator: bool) -> np.ndarray:
+        """(3 times,) sums over pairs, with features z (n, P) and what the operator's sample makes of them.
+
+        Of the influence, and of the squares of what the operator leaves over of the prediction and of that by half of
+        the dictionary.
+        """
+        rest = pairs.values[f"f:{self.formula}"] - z @ self.start
+        found = rest @ (z @ self.last)
+        squares = np.zeros((2, len(found)))
+        for k, weight in enumerate(self.weights):
+            residual = self._moved(pairs, z @ self.right[k], moved @ self.right[k], by_generator) - z @ self.image[k]
+            found += ((z @ self.left[k]) * residual).sum(axis=0)
+            half, image = self.half[:, k]
+            coarse = self._moved(pairs, z @ half, moved @ half, by_generator) - z @ image
+            squares += weight * np.stack([(residual**2).sum(axis=0), (coarse**2).sum(axis=0)])
+        return np.concatenate([found, *squares])
+
+    def _moved(self, pairs: Pairs, here: np.ndarray, there: np.ndarray, by_generator: bool) -> np.ndarray:
+        if not self.rate:
+            return there
+        if by_generator:
+            return there - pairs.values[f"f:{self.rate}"][:, None] * here
+        return pairs.values[f"k:{self.rate}"][:, None] * there
+
+
+def _slowest(propagator: Propagator, mapping: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(P, 1) coefficients of the slowest eigenfunction, of its image, and of how the smallest rate answers to both."""
+    k = propagator.slowest
+    right, left = propagator.right[:, k].real, propagator.left[k].real
+    left = left / (left @ right)
+    value = propagator.eigenvalues[k].real
+    slope = -1 / (value * propagator.lag) if propagator.lag else -1.0
+    basis = propagator.basis if mapping is None else mapping @ propagator.basis
+    function = (basis @ right)[:, None]
+    return function, value * function, slope * (basis @ left)[:, None]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the second pass over the records finds of a row: error (times,), and the gain (times,) of the dictionary.
+
+    The gain is the squared ratio of what the operator leaves over of the prediction to what it leaves over of that by
+    half of the dictionary. The error is what is left over of u times what is left over of the density l.
+    """
+
+    error: np.ndarray
+    gain: np.ndarray
+
+
+def sampled(features: Features, influences: list[Influence], count: float) -> list[Sampled]:
+    """Of each row, the errors from the spread over independent groups of trajectories. Collective."""
+    widths = [3 * influence.last.shape[1] for influence in influences]
+
+    def of(pairs: Pairs) -> np.ndarray:
+        z, moved = features.of_pairs(pairs)
+        return np.concatenate([i.of_pairs(pairs, z, moved, features.by_generator) for i in influences])
+
+    sums, _counts = group_sums(features.sample, of, sum(widths))
+    found = []
+    for part in np.split(sums, np.cumsum(widths)[:-1], axis=1):
+        deviations, fine, coarse = np.split(part, 3, axis=1)
+        gain = fine.sum(axis=0) / np.maximum(coarse.sum(axis=0), 1e-300)
+        found.append(Sampled(standard_error(deviations / count), np.minimum(gain, 1.0)))
+    return found
+
+
+def coarse_error(values: np.ndarray, near: np.ndarray, far: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """(times,) error of values from their distances (times,) to those of coarser dictionaries, near and far.
+
+    The near distance is about the error of the near dictionary. That of the whole is smaller by as much as the near one
+    is smaller than the far one, where that converges, or by the gain of what the operator leaves over.
+    """
+    near, far, size = _smooth(near), _smooth(far), np.maximum(np.abs(values), 1e-300)
+    if not np.isfinite(far).all():
+        return near * gain
+    ratio = np.sqrt(((near / size) ** 2).mean() / max(((far / size) ** 2).mean(), 1e-300))
+    return near * (np.minimum(gain, ratio / (1 - ratio)) if ratio < _SLOWEST_GAIN else gain)
+
+
+def _smooth(errors: np.ndarray) -> np.ndarray:
+    """Errors, those that are less than both of their neighbours in time lifted to the lesser of them: an error that
+    changes sign is not small for it."""
+    if len(errors) < 3:
+        return errors
+    lifted = errors.copy()
+    lifted[1:-1] = np.maximum(errors[1:-1], np.minimum(errors[:-2], errors[2:]))
+    return lifted
