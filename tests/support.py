@@ -62,15 +62,17 @@ def mpi_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def run_command(text: str, directory: Path, ranks: int = 1, timeout: float = 200) -> subprocess.CompletedProcess:
-    """Run the public command on the text of a configuration, in a directory."""
+def run_command(
+    text: str, directory: Path, ranks: int = 1, timeout: float = 200, command: str = "run"
+) -> subprocess.CompletedProcess:
+    """Run a public command on the text of a configuration, in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
-    command = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml"]
+    line = [sys.executable, "-m", "kswgd_hpc", command, "config.yaml"]
     if ranks > 1:
-        command = ["mpiexec", "-n", str(ranks), *command]
+        line = ["mpiexec", "-n", str(ranks), *line]
     return subprocess.run(
-        command, cwd=directory, env=mpi_environment(), capture_output=True, text=True, timeout=timeout, check=False
+        line, cwd=directory, env=mpi_environment(), capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
