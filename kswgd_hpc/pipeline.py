@@ -45,8 +45,8 @@ from kswgd_hpc.stages.koopman import (
     transport_spectrum,
     weights_datasets,
 )
-from kswgd_hpc.stages.sparse import is_large, solved_sparse, sparse_transport_spectrum
-from kswgd_hpc.stages.transport import transported_by
+from kswgd_hpc.stages.sparse import is_sparse, solved_sparse, sparse_transport_spectrum
+from kswgd_hpc.stages.transport import Target, transported_by
 from kswgd_hpc.stages.validation import validate
 from kswgd_hpc.stopping import Stop
 from kswgd_hpc.watchdog import Watchdog
@@ -146,7 +146,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    sparse = is_large(dictionary)
+    sparse = is_sparse(config, sample)
     if sparse:
         spectrum, space = solved_sparse(config, plan, replace(sample, values=()), progress)
         sums = space.sums
@@ -171,7 +171,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
                 moving, stationary = sparse_transport_spectrum(config, plan, sample)
             else:
                 moving, stationary = transport_spectrum(config, plan, sums)
-        datasets |= transported_by(comm, config, plan, moving, stationary, datasets, progress, checkpoint)
+        target = Target(moving, stationary, sample.weight)
+        datasets |= transported_by(comm, config, plan, target, recorder.starts, datasets, progress, checkpoint)
         datasets |= compared(comm, config, plan, moving, datasets, progress)
     datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
     return datasets

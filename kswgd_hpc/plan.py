@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, judging, memory, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, petsc_types, storage, streams, systems
 from kswgd_hpc.baselines import lacking
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
@@ -27,6 +27,7 @@ from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
+from kswgd_hpc.starts import set_label
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
@@ -44,6 +45,7 @@ class Plan:
     observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
     mobility : (d,), (d, d) or diagonal in modes; a field where it depends on the state; None if unknown
     label : number of the set that a state is in, see `systems.membership`, where there are sets
+    particles : sampler of their initial states; start : not zero on the states of the ensemble that they start from
     by_generator : whether predictions project the generator; else the operator of the lag
     smooth : observables and killing rates on which the generator can act
     """
@@ -56,6 +58,7 @@ class Plan:
     particles: Callable | None
     device: Any
     label: Callable | None = None
+    start: Callable | None = None
     by_generator: bool = False
     smooth: tuple[feynman_kac.SmoothFormula, ...] = ()
 
@@ -87,13 +90,16 @@ def build(config: Config) -> Plan:
     by_generator = bool(cases) and _by_generator(config, system)
     ensemble = _recorded(config) if system is None else _simulated(config, system, cases, by_generator)
     d = ensemble.dimension
-    particles = None
-    if config.kswgd is not None:
+    particles = start = None
+    if config.kswgd is not None and config.kswgd.initial.kind == "ensemble":
+        start = set_label(system, d, config.kswgd.initial.where, "kswgd.initial.where")
+    elif config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
     observed = coordinate_map(config, system, d)
     _check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
+    petsc_types.select(config.compute.device)
     _check_device(config, observed, mobility)
     _check_judging(config, system, d)
     return Plan(
@@ -105,6 +111,7 @@ def build(config: Config) -> Plan:
         particles,
         backend.select(config.compute.device),
         _label(config, system, d),
+        start,
         by_generator,
         tuple(feynman_kac.smooth_formulas(cases, system, mobility)) if by_generator else (),
     )

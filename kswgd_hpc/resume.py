@@ -40,6 +40,10 @@ _AFFECTS = {
     "kswgd.initial": "transport",
     "kswgd.steps": "transport",
     "kswgd.step_size": "transport",
+    "kswgd.tolerance": "transport",
+    "kswgd.stop": "transport",
+    "kswgd.time": "transport",
+    "kswgd.snapshots": "transport",
     "kswgd.relaxation": "transport",
 }
 

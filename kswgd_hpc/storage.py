@@ -30,11 +30,25 @@ class Rows:
     local : (n, ...) array, rows start..start + n of the dataset
     start : first row
     total : rows of the whole dataset
+    axis : along which the rows lie, 0 or 1
     """
 
     local: np.ndarray
     start: int
     total: int
+    axis: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole dataset."""
+        shape = self.local.shape
+        return (*shape[: self.axis], self.total, *shape[self.axis + 1 :])
+
+    def put(self, dataset: h5py.Dataset) -> None:
+        """Write this rank's rows."""
+        count = self.local.shape[self.axis]
+        if count and self.local.size:
+            dataset[(slice(None),) * self.axis + (slice(self.start, self.start + count),)] = self.local
 
 
 def version() -> str:
@@ -77,9 +91,7 @@ def _write_parallel(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
         file.attrs.update(attributes)
         for name, value in datasets.items():
             if isinstance(value, Rows):
-                dataset = _create(file, name, value)
-                if len(value.local):
-                    dataset[value.start : value.start + len(value.local)] = value.local
+                value.put(_create(file, name, value))
             else:
                 array = _plain(value)
                 dataset = file.create_dataset(name, shape=array.shape, dtype=array.dtype)
@@ -97,19 +109,18 @@ def _write_serial(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
             if file is not None:
                 file.create_dataset(name, data=_plain(value))
         elif file is None:
-            comm.send((value.start, value.local), dest=0, tag=7)
+            comm.send(value, dest=0, tag=7)
         else:
             dataset = _create(file, name, value)
-            dataset[value.start : value.start + len(value.local)] = value.local
+            value.put(dataset)
             for source in range(1, comm.size):
-                start, rows = comm.recv(source=source, tag=7)
-                dataset[start : start + len(rows)] = rows
+                comm.recv(source=source, tag=7).put(dataset)
     if file is not None:
         file.close()
 
 
 def _create(file: h5py.File, name: str, value: Rows) -> h5py.Dataset:
-    return file.create_dataset(name, shape=(value.total, *value.local.shape[1:]), dtype=value.local.dtype)
+    return file.create_dataset(name, shape=value.shape, dtype=value.local.dtype)
 
 
 def _plain(value: Any) -> np.ndarray:

@@ -63,12 +63,17 @@ def mpi_environment() -> dict[str, str]:
 
 
 def run_command(
-    text: str, directory: Path, ranks: int = 1, timeout: float = 200, command: str = "run"
+    text: str,
+    directory: Path,
+    ranks: int = 1,
+    timeout: float = 200,
+    options: tuple[str, ...] = (),
+    command: str = "run",
 ) -> subprocess.CompletedProcess:
     """Run a public command on the text of a configuration, in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
-    line = [sys.executable, "-m", "kswgd_hpc", command, "config.yaml"]
+    line = [sys.executable, "-m", "kswgd_hpc", command, "config.yaml", *options]
     if ranks > 1:
         line = ["mpiexec", "-n", str(ranks), *line]
     return subprocess.run(

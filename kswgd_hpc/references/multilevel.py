@@ -1,6 +1,6 @@
 """Multilevel Monte Carlo in the time step, and in the grid of a field: Giles 2008.
 
-u = E[P_0] + sum_l E[P_l - P_(l-1)], P_l with time step h_l = h_0 / 2^l. Both paths of a difference run along one
+u = E[P_0] + sum_l E[P_l - P_(l-1)], P_l with time step h_0 / 2^l. Both paths of a difference run along one
 Brownian path, so that it varies little, and most samples are of the cheap P_0. The levels coarser than the run's own
 step have coarser grids as well, where modes of the noise are common to all grids; the finest grid is that of the run,
 whose system is what is asked about. Levels are added until the last difference says that the time-step bias is small.
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from kswgd_hpc.feynman_kac import Case
 
 _BATCH = 64
-_PILOT = 512
-_COARSER = 5  # halvings between the first level and the step of the run, at most
+_PILOT = 64
+_COARSER = 7  # halvings between the first level and the step of the run, at most
 _FINER = 8  # beyond it
 _FEWEST_POINTS = 16
 _SHARE = 0.5  # of the squared tolerance that is for the bias
@@ -52,7 +52,9 @@ class Level:
 
 
 class Levels:
-    """The levels of a case, made when they are asked for; level `own` has the step of the run.
+    """The levels of a case, made when they are asked for: halvings of the longest step that all times are multiples of.
+
+    first : the coarsest that is worth a try; own : the first whose step is not longer than that of the run
 
     Parameters
     ----------
@@ -62,24 +64,24 @@ class Levels:
     def __init__(self, case: Case, config: Config, system: Any):
         self._case, self._config, self._system = case, config, system
         step = config.ensemble.time_step
-        self.own = 0
-        while self.own < _COARSER and self._fits(step * 2 ** (self.own + 1)):
-            self.own += 1
+        steps = int(np.gcd.reduce(np.round(np.array(case.times) / step).astype(int)))
+        self._longest = steps * step
+        self.own = math.ceil(math.log2(steps))
+        self.first = max(0, self.own - _COARSER)
+        while self.first < self.own and not self._stable(self.first):
+            self.first += 1
 
-    def _fits(self, step: float) -> bool:
-        """Whether all times are multiples of a step, and the scheme is stable with it."""
-        steps = np.array(self._case.times) / step
-        if not (np.abs(steps - np.round(steps)) < 1e-6 * np.maximum(steps, 1.0)).all() or steps[0] < 1:
-            return False
+    def _stable(self, index: int) -> bool:
+        """Whether the scheme takes the step of a level."""
         try:
-            self._system.stepper(step, self._config.ensemble.scheme)
+            self._system.stepper(self._longest / 2**index, self._config.ensemble.scheme)
         except SpdeError:
             return False
         return True
 
     def __getitem__(self, index: int) -> Level:
-        below = None if index == 0 else replace(self[index - 1], below=None)
-        step = self._config.ensemble.time_step * 2.0 ** (self.own - index)
+        below = None if index <= self.first else replace(self[index - 1], below=None)
+        step = self._longest / 2**index
         system, case = self._on_grid(max(0, self.own - index))
         return Level(system.stepper(step, self._config.ensemble.scheme), case, below)
 
@@ -178,7 +180,7 @@ def _table(chosen: list[Level], known: list[_Sums], tolerance: float, bias: np.n
 
 def _first_useful(comm: MPI.Comm, levels: Levels, seed: int) -> int:
     """The coarsest level whose successor differs from it by less than it varies. Collective."""
-    for index in range(levels.own):
+    for index in range(levels.first, levels.own):
         try:
             lower = _sampled(comm, replace(levels[index], below=None), seed, index, 0, _BATCH)
             upper = _sampled(comm, levels[index + 1], seed, index + 1, 0, _BATCH)

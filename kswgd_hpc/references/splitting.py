@@ -10,6 +10,7 @@ size of a group.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ _MOST_GROUPS = 2**14
 _LANES = 64
 _LOOKS = 400  # at the weights of a group, in the time that it runs
 _TRANSIENT = 0.4  # of the time, before the decay is that of the principal eigenvalue
+_DOUBLINGS = 5  # of the time until the decay is steady
 _UNEQUAL = 0.5  # of the members: resample when fewer are effective
 
 
@@ -51,18 +53,33 @@ def estimate(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, tolerance:
 
 
 def principal_eigenvalue(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, tolerance: float | None) -> tuple:
-    """(1,) smallest eigenvalue of L + c, its standard error, details. Collective. Parameters as of `estimate`."""
+    """(1,) smallest eigenvalue of L + c, its standard error, details. Collective.
 
-    def values(rows: np.ndarray) -> np.ndarray:
-        logarithms = rows[:, len(case.times) :]
-        looks = logarithms.shape[1]
-        first = math.ceil(_TRANSIENT * looks) - 1
-        time = case.times[-1] * (looks - 1 - first) / looks
-        return (logarithms[:, first] - logarithms[:, -1])[:, None] / time
+    Parameters as of `estimate`; the particles run to the last of the case's times, and on while the decay still changes.
+    """
+    case = replace(case, times=case.times[-1:])
+    for doubling in range(_DOUBLINGS + 1):
+        rows = _groups(comm, case, stepper, seed, lambda rows: _decays(rows)[0] / case.times[-1], tolerance)
+        whole, early, late = (part / case.times[-1] for part in _decays(rows))
+        error, change = _error_of_mean(whole), np.abs((early - late).mean(axis=0))
+        steady = change <= 2 * _error_of_mean(early - late)
+        if steady.all() or doubling == _DOUBLINGS:
+            break
+        case = replace(case, times=(2 * case.times[-1],))
+    return whole.mean(axis=0), np.where(steady, error, np.hypot(error, change)), _details(case, rows)
 
-    rows = _groups(comm, case, stepper, seed, values, tolerance)
-    found = values(rows)
-    return found.mean(axis=0), _error_of_mean(found), _details(case, rows)
+
+def _decays(rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(groups, 1) decay times the whole time: after the transient, in the first half of that, and in the second."""
+    logarithms = rows[:, 1:]
+    looks = logarithms.shape[1]
+    first = min(max(math.ceil(_TRANSIENT * looks) - 1, 0), looks - 3)
+    middle = (first + looks - 1) // 2
+
+    def between(a: int, b: int) -> np.ndarray:
+        return (logarithms[:, a] - logarithms[:, b])[:, None] * looks / (b - a)
+
+    return between(first, looks - 1), between(first, middle), between(middle, looks - 1)
 
 
 def _error_of_mean(found: np.ndarray) -> np.ndarray:
@@ -80,7 +97,7 @@ def _details(case: Case, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _groups(comm, case: Case, stepper: Stepper, seed: int, values, tolerance: float | None) -> np.ndarray:
-    """(groups, times + looks) values and logarithms of mean weights; more groups until the error is small. Collective."""
+    """(groups, times + looks) values, logarithms of mean weights; more groups until the error is small. Collective."""
     members = max(2, min(_GROUP, case.trajectories // _FEWEST_GROUPS))
     count = max(_FEWEST_GROUPS, case.trajectories // members)
     rows = _run(comm, case, stepper, seed, cut(members * count, count))
