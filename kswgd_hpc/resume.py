@@ -36,15 +36,12 @@ _AFFECTS = {
     "koopman.dictionary.size": "galerkin",
     "koopman.modes": "spectrum",
     "koopman.regularization": "spectrum",
-    "kswgd.particles": "transport",
-    "kswgd.initial": "transport",
-    "kswgd.steps": "transport",
-    "kswgd.step_size": "transport",
-    "kswgd.tolerance": "transport",
-    "kswgd.stop": "transport",
-    "kswgd.time": "transport",
-    "kswgd.snapshots": "transport",
-    "kswgd.relaxation": "transport",
+    **{
+        f"kswgd.{key}": "transport"
+        for key in (
+            "particles initial steps step_size tolerance stop time snapshots relaxation baselines comparison".split()
+        )
+    },
 }
 
 
