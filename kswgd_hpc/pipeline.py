@@ -148,14 +148,14 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    sparse = is_sparse(config, sample)
+    sparse, whole = is_sparse(config, sample), replace(sample, values=())
     if sparse:
-        spectrum, space = solved_sparse(config, plan, replace(sample, values=()), progress)
-        sums = space.sums
+        spectrum, space = solved_sparse(config, plan, whole, progress)
+        sample = replace(space.sums.sample, values=sample.values)  # what follows sees the functions in its span
     else:
         with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
             keeping = lambda panel: checkpoint.stage(f"galerkin {panel}")  # noqa: E731
-            sums = assemble(replace(sample, values=()), matrices_for(config, plan), tick, keeping)
+            sums = assemble(whole, matrices_for(config, plan), tick, keeping)
             tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
         with progress.stage("spectrum", 1) as stage:
             spectrum, space = solved(config, plan, sums, estimator_for(config))
@@ -170,7 +170,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
             if sparse:
-                moving, stationary = sparse_transport_spectrum(config, plan, sample)
+                moving, stationary = sparse_transport_spectrum(config, plan, whole)
             else:
                 moving, stationary = transport_spectrum(config, plan, sums)
         target = Target(moving, stationary, sample.weight)

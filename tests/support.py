@@ -64,16 +64,21 @@ def mpi_environment() -> dict[str, str]:
 
 
 def run_command(
-    text: str, directory: Path, ranks: int = 1, timeout: float = 200, options: tuple[str, ...] = ()
+    text: str,
+    directory: Path,
+    ranks: int = 1,
+    timeout: float = 200,
+    options: tuple[str, ...] = (),
+    command: str = "run",
 ) -> subprocess.CompletedProcess:
-    """Run the public command on the text of a configuration, in a directory."""
+    """Run a public command on the text of a configuration, in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(text)
-    command = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml", *options]
+    line = [sys.executable, "-m", "kswgd_hpc", command, "config.yaml", *options]
     if ranks > 1:
-        command = ["mpiexec", "-n", str(ranks), *command]
+        line = ["mpiexec", "-n", str(ranks), *line]
     return subprocess.run(
-        command, cwd=directory, env=mpi_environment(), capture_output=True, text=True, timeout=timeout, check=False
+        line, cwd=directory, env=mpi_environment(), capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
