@@ -30,18 +30,23 @@ _WORTH = 60.0  # seconds of work that are worth a save at the end of a stage, wh
 # what changes no number of what was saved
 _FREE = ("title", "output", "compute")
 # stages in their order, and the first that a key has an effect on; what comes before it is used again
-_STAGES = ("pilot", "ensemble", "records", "galerkin", "spectrum", "certificates", "reference", "transport")
+_STAGES = ("pilot", "ensemble", "records", "galerkin", "spectrum", "certificates", "validation", "transport")
 _AFFECTS = {
     "ensemble.duration": "records",
     "koopman.dictionary.size": "galerkin",
     "koopman.modes": "spectrum",
     "koopman.regularization": "spectrum",
-    **{
-        f"kswgd.{key}": "transport"
-        for key in (
-            "particles initial steps step_size tolerance stop time snapshots relaxation baselines comparison".split()
-        )
-    },
+    "kswgd.particles": "transport",
+    "kswgd.initial": "transport",
+    "kswgd.steps": "transport",
+    "kswgd.step_size": "transport",
+    "kswgd.tolerance": "transport",
+    "kswgd.stop": "transport",
+    "kswgd.time": "transport",
+    "kswgd.snapshots": "transport",
+    "kswgd.relaxation": "transport",
+    "kswgd.baselines": "transport",
+    "kswgd.baseline_steps": "transport",
 }
 
 
