@@ -80,7 +80,7 @@ class Control:
             self._map = padded.reshape(len(padded), -1, 4)[:, self._quads].reshape(len(padded), -1)
 
     def cost(self, times: int) -> float:
-        """Elementary operations of a piece of one path, about, and per step of it."""
+        """Elementary operations of a piece of one path, about."""
         p, c = self._expansion.coefficients.shape[0], self._expansion.coordinates.size
         return 2 * p * (2 * c + 20) + 2 * p * times
 
