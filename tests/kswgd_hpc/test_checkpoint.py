@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import SMALL, mpi_environment, results, run_command
+from support import SMALL, ranks_of, results, run_command, start
 
 from kswgd_hpc import bundles, pipeline
 from kswgd_hpc.bundles import Damaged, Key
@@ -160,25 +158,6 @@ def assert_same_bits(found: dict, reference: dict) -> None:
     assert [
         name for name in reference if np.asarray(found[name]).tobytes() != np.asarray(reference[name]).tobytes()
     ] == []
-
-
-def start(directory: Path, text: str, ranks: int, *options: str) -> subprocess.Popen:
-    """The public command, begun: it has left its imports behind."""
-    directory.mkdir(exist_ok=True)
-    (directory / "config.yaml").write_text(text)
-    words = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml", *options]
-    words = words if ranks == 1 else ["mpiexec", "-n", str(ranks), *words]
-    with open(directory / "said", "w") as said:
-        process = subprocess.Popen(words, cwd=directory, env=mpi_environment(), stdout=said, stderr=said)
-    limit = time.monotonic() + 100
-    while "burn-in" not in (directory / "said").read_text() and process.poll() is None and time.monotonic() < limit:
-        time.sleep(0.01)
-    return process
-
-
-def ranks_of(process: subprocess.Popen) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
-    return [int(word) for word in found.split()]
 
 
 def test_a_killed_run_resumed_on_other_numbers_of_ranks_ends_in_the_same_bits(undisturbed, tmp_path):
