@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -52,31 +52,48 @@ def load(path: str | Path) -> tuple[Config, str]:
     ------
     ConfigurationError : one line with the path of the key, what is wrong, and the nearest valid key
     """
+    text = _text(path)
+    return parse(text, str(path)), text
+
+
+def read_mapping(path: str | Path) -> tuple[dict[str, Any], str]:
+    """The keys of a YAML file, not checked against any schema, and its text; raises as `load` does."""
+    text = _text(path)
+    return _mapping(text, str(path)), text
+
+
+def _text(path: str | Path) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not a text file in UTF-8") from error
-    return parse(text, str(path)), text
 
 
 def parse(text: str, name: str = "configuration") -> Config:
     """Check the text of a configuration; see `load`."""
+    values = _mapping(text, name)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(f"{name}: {explain(error, Config)}") from error
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise ConfigurationError(f"{name}: {one_line(error)}") from error
+
+
+def _mapping(text: str, name: str) -> dict[str, Any]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
             raise ConfigurationError(f"{name}: expected keys such as 'system:' and 'koopman:' at the top level")
         _check_nodes(node, name, "", {}, set())
-        values = yaml.safe_load(text)
-        return Config.model_validate(values)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""
         reason = getattr(error, "problem", None) or "not YAML"
         raise ConfigurationError(f"{name}:{line} {one_line(reason)}") from error
-    except ValidationError as error:
-        raise ConfigurationError(f"{name}: {explain(error, Config)}") from error
     except (ValueError, RecursionError, OverflowError) as error:
         raise ConfigurationError(f"{name}: {one_line(error)}") from error
 

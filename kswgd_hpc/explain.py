@@ -37,8 +37,6 @@ def explain(error: ValidationError, root: type[Section]) -> str:
         message = f"{path}: {short(value)} is not available{hint}"
     elif kind == "union_tag_not_found":
         message = f"{path}: the key 'kind' is required"
-    elif path.endswith("baselines"):
-        message = f"{path}: no baselines are available in this version; leave the list empty"
     else:
         reason = first["msg"].removeprefix("Value error, ")
         reason += "" if kind == "value_error" else f", got {short(first['input'])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kswgd_hpc.errors import Interrupted, KswgdError, MachineError, ResumeError
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from kswgd_hpc.config import Config
     from kswgd_hpc.plan import Plan
+
+T = TypeVar("T")
 
 
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be tried again
@@ -32,6 +34,27 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     exit status: that of the work; 2 for a configuration that cannot be run or resumed, 75 for a run that was asked to
     stop and can be resumed, each after one line on standard error
     """
+
+    def ready(comm: MPI.Comm) -> tuple[Config, str, Plan]:
+        from kswgd_hpc.config import load
+        from kswgd_hpc.parallel import from_root
+        from kswgd_hpc.plan import prepare
+
+        config, text = from_root(comm, lambda: load(path))
+        return config, text, prepare(comm, config)
+
+    return launch_with(petsc, ready, lambda comm, found: work(comm, *found))
+
+
+def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable[[MPI.Comm, T], int]) -> int:
+    """The same for what is not one configuration: check everything, then work. Collective on all ranks of the job.
+
+    Parameters
+    ----------
+    petsc : options for PETSc
+    ready : checks what was asked for and returns it; raises KswgdError, the same on every rank
+    work : of the communicator and what is ready, to the exit status
+    """
     import petsc4py
     import petsc4py.lib
     from mpi4py import MPI
@@ -47,21 +70,18 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     except MachineError as error:
         return _ended(comm, f"error: {error}", 2)
 
-    from kswgd_hpc.config import load
     from kswgd_hpc.eigensolver import check_real
-    from kswgd_hpc.parallel import abort, from_root
-    from kswgd_hpc.plan import prepare
+    from kswgd_hpc.parallel import abort
 
     try:
         check_real()
-        config, text = from_root(comm, lambda: load(path))
-        plan = prepare(comm, config)
+        found = ready(comm)
     except KswgdError as error:
         return _ended(comm, f"error: {error}", 2)
     except Exception as error:
         abort(comm, error)
     try:
-        return work(comm, config, text, plan)
+        return work(comm, found)
     except ResumeError as error:
         return _ended(comm, f"error: {error}", 2)
     except Interrupted as request:

@@ -34,6 +34,7 @@ from kswgd_hpc.resume import finish, open_checkpoint
 from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stages.analyses import analyses
+from kswgd_hpc.stages.baselines import compared
 from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
     certificates_of,
@@ -52,7 +53,7 @@ from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
 
-def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False) -> Path:
+def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False, page: bool = True) -> Path:
     """Run all stages and write results.h5 and report.html. Collective.
 
     Parameters
@@ -61,6 +62,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     config, text : the configuration and its text, kept with the results
     plan : from `prepare`
     resume : whether to go on from what an earlier run has saved
+    page : whether to write report.html
 
     Raises
     ------
@@ -94,9 +96,10 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
         attributes = _attributes(comm, config, text, progress)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
-        with progress.stage("report", 1) as stage:
-            from_root(comm, lambda: _report(path))
-            stage.note = str(directory / "report.html")
+        if page:
+            with progress.stage("report", 1) as stage:
+                from_root(comm, lambda: _report(path))
+                stage.note = str(directory / "report.html")
     finish(comm, config, checkpoint)
     progress.record("end", seconds=progress.seconds)
     return path
@@ -170,6 +173,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
                 moving, stationary = transport_spectrum(config, plan, sums)
         target = Target(moving, stationary, sample.weight)
         datasets |= transported_by(comm, config, plan, target, recorder.starts, datasets, progress, checkpoint)
+        datasets |= compared(comm, config, plan, moving, datasets, progress)
     datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
     return datasets
 

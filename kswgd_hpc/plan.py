@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, memory, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, storage, streams, systems
+from kswgd_hpc.baselines import lacking
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
@@ -99,6 +100,7 @@ def build(config: Config) -> Plan:
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
     _check_device(config, observed, mobility)
+    _check_judging(config, system, d)
     return Plan(
         system,
         _delayed(config, ensemble),
@@ -304,6 +306,28 @@ def _check_device(config: Config, observed: CoordinateMap, mobility) -> None:
             "compute.device: cuda cannot move particles where the mobility of the coordinates depends on the state; "
             "use auto"
         )
+
+
+def _check_judging(config: Config, system, dimension: int) -> None:
+    """That the rivals of the transport can be had, and what particles are compared in and with."""
+    if config.kswgd is None:
+        return
+    for name in config.kswgd.baselines:
+        reason = lacking(name, system)
+        if reason is not None:
+            raise ConfigurationError(f"kswgd.baselines: {name} cannot be had here: {reason}")
+    judge = config.kswgd.judge
+    if judge.occupation and system is None:
+        raise ConfigurationError(
+            "kswgd.judge.occupation: sets are expressions in the variables of a system, not of data"
+        )
+    judging.sets_of(config, system)
+    if judge.reference is not None:
+        shape = storage.open_recording(
+            judge.reference.path, judge.reference.dataset, "kswgd.judge.reference.path"
+        ).shape
+        if len(shape) != 2 or shape[1] != dimension:
+            raise DataError(f"kswgd.judge.reference.path: shape {shape}, expected (n, {dimension})")
 
 
 def _check_derivatives(config: Config, observed: CoordinateMap) -> None:

@@ -44,6 +44,7 @@ class Progress:
 
     def __init__(self, comm: MPI.Comm, directory: Path | None = None, silent: bool = False):
         self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
         self.beat: Callable[[], None] = lambda: None  # told of every tick
         self._speaks = comm.rank == 0 and not silent
         self._log = Log(directory) if directory is not None and comm.rank == 0 else None
@@ -93,9 +94,11 @@ class Progress:
             self.record("error", stage=name, text=" ".join(f"{type(error).__name__}: {error}".split()))
             raise
         seconds = time.perf_counter() - began
+        busy = time.process_time() - busy
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.processor_seconds[name] = self.processor_seconds.get(name, 0.0) + busy
         sent = {} if self._traffic is None else {"traffic": self._traffic.since(before)}
-        spent = {"seconds": round(seconds, 4), "processor": round(time.process_time() - busy, 4)}
+        spent = {"seconds": round(seconds, 4), "processor": round(busy, 4)}
         self.record("stage end", stage=name, steps=stage.done, note=stage.note, **spent, **sent)
         self.say(f"{name:<22} {self.seconds[name]:8.1f} s" + (f"   {stage.note}" if stage.note else ""))
 

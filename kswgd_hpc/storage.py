@@ -148,6 +148,15 @@ def read_results(path: Path, skip: tuple[str, ...] = ()) -> tuple[dict[str, np.n
     return found, attributes
 
 
+def attribute(path: Path, name: str) -> Any:
+    """An attribute of a results file, None where there is no such file or attribute."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get(name)
+    except OSError:
+        return None
+
+
 def prepare_directory(comm: MPI.Comm, directory: Path) -> None:
     """Make the output directory and check that it can be written. Collective."""
 

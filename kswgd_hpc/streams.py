@@ -19,3 +19,7 @@ _EACH = 64
 def reference(index: int, use: int) -> int:
     """Stream of an entry's references: use 0 of pilot paths, 1 of their starts, 2 + l of particles or of level l."""
     return REFERENCES + _EACH * index + use
+
+
+BASELINES = 2**20 - 128  # and upwards: two for each rival, noise and acceptance; there are 2**20 streams
+REFERENCE = 2**20 - 64  # independent draws of the invariant law

@@ -32,6 +32,9 @@ class VectorSystem:
     elliptic = True
     # whether the dynamics is reversible; None where that is not known
     reversible: bool | None = None
+    # V of Langevin dynamics, whose invariant law is exp(-V/T); None for other dynamics
+    potential: str | None = None
+    temperature: float | None = None
 
     @property
     def dimension(self) -> int:
@@ -382,7 +385,7 @@ def langevin(variables: Sequence[str], potential: str, temperature: float) -> Di
     """
     drift = [-slope for slope in gradient(potential, variables)]
     system = Diffusion(variables, drift, float(np.sqrt(2 * temperature)))
-    system.reversible = True
+    system.reversible, system.potential, system.temperature = True, potential, temperature
     return system
 
 

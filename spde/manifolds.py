@@ -372,7 +372,7 @@ class ManifoldDiffusion(VectorSystem):
     def __init__(self, manifold: Manifold, potential: str | None = None, temperature: float = 1.0):
         self.manifold = manifold
         self.variables = manifold.variables
-        self.temperature = temperature
+        self.temperature, self.potential = temperature, potential
         self.mobility = TangentialMobility(manifold, temperature)
         self._slopes = None if potential is None else gradient(potential, self.variables)
 
@@ -396,7 +396,7 @@ class ManifoldDiffusion(VectorSystem):
     def _kernel(self) -> Callable:
         return vector_kernel(self._slopes, self.variables)
 
-    def _force(self, states: np.ndarray) -> np.ndarray:
+    def force(self, states: np.ndarray) -> np.ndarray:
         """(d, n) tangential part of -grad V."""
         slope = np.empty_like(states)
         self._kernel(states, slope)
@@ -405,7 +405,7 @@ class ManifoldDiffusion(VectorSystem):
     def drift(self, states: np.ndarray) -> np.ndarray:
         """Ito drift in space, (d, n) to (d, n): T Laplacian x - grad V, which keeps the noise on the manifold."""
         drift = self.temperature * self.manifold.laplacian(states)
-        return drift if self._slopes is None else drift + self._force(states)
+        return drift if self._slopes is None else drift + self.force(states)
 
     def choose_scheme(self, scheme: str = "auto") -> tuple[str, str]:
         """Name of the scheme, and why. Raises SpdeError on anything but `auto`: each manifold has its own."""
@@ -442,6 +442,6 @@ class ManifoldDiffusion(VectorSystem):
 
     def _descend(self, states: np.ndarray, time: float) -> None:
         """Heun's method for dx/dt = -grad V on the manifold, its stages retracted, in place."""
-        force = self._force(states)
-        ahead = self._force(self.manifold.retract(states + time * force))
+        force = self.force(states)
+        ahead = self.force(self.manifold.retract(states + time * force))
         states[:] = self.manifold.retract(states + (time / 2) * (force + ahead))

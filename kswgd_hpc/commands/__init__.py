@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-COMMANDS: tuple[str, ...] = ("bench", "doctor", "plan", "validate", "watch")
+COMMANDS: tuple[str, ...] = ("bench", "doctor", "plan", "study", "validate", "watch")
 
 
 def configuration_errors(work: Callable[[], int]) -> int:

@@ -75,12 +75,12 @@ def smooth_formulas(cases: list[Case], system, mobility) -> list[SmoothFormula]:
     found, points = [], _probes(system)
     for text, value in formulas_of(cases).items():
         generator = _generator(text, system, mobility)
-        if generator is None or np.ptp(value(points)) == 0:
-            continue
         try:
+            if generator is None or np.ptp(value(points)) == 0:
+                continue
             generator(points)
         except (KswgdError, SpdeError):
-            continue
+            continue  # not defined everywhere, as the logarithm: the system may still never go where it is not
         found.append(SmoothFormula(text, value, generator))
     return found
 

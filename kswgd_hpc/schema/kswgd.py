@@ -1,4 +1,4 @@
-"""`kswgd`: the transport of particles."""
+"""`kswgd`: the transport of particles, its rivals, and how all of them are judged."""
 
 from __future__ import annotations
 
@@ -6,8 +6,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from kswgd_hpc.schema.base import Count, NonNegative, Positive, Section
+from kswgd_hpc.schema.base import Count, NonNegative, Positive, Section, Text
 from kswgd_hpc.schema.ensemble import ParticleInitial
+
+Rival = Literal["langevin", "mala", "pcn", "svgd", "lawgd", "dmps", "mmd_flow", "kde_langevin"]
+
+
+class Reference(Section):
+    """Independent states of the invariant law in a file, (n, d)."""
+
+    path: Text
+    dataset: Text | None = None
+
+
+class Judge(Section):
+    """How particles are compared with the invariant law."""
+
+    sample: Annotated[int, Field(ge=16, le=4096)] = 1024
+    occupation: Annotated[list[Text], Field(max_length=64)] = []
+    reference: Reference | None = None
 
 
 class Kswgd(Section):
@@ -22,7 +39,9 @@ class Kswgd(Section):
     time: Positive | None = None
     snapshots: Annotated[list[Positive], Field(min_length=1, max_length=1000)] | None = None
     relaxation: Literal["auto"] | NonNegative = 0.0
-    baselines: Annotated[list[str], Field(max_length=0)] = []
+    baselines: list[Rival] = []
+    baseline_steps: dict[Rival, Count] = {}
+    judge: Judge = Judge()
 
     @model_validator(mode="after")
     def _has_an_end(self):
@@ -32,4 +51,14 @@ class Kswgd(Section):
             raise ValueError("'snapshots' are flow times in ascending order")
         if self.snapshots is not None and self.time is not None and self.time < self.snapshots[-1]:
             raise ValueError(f"'time' {self.time:g} is before the last of the 'snapshots', {self.snapshots[-1]:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _baselines_fit(self):
+        repeated = [name for name in self.baselines if self.baselines.count(name) > 1]
+        if repeated:
+            raise ValueError(f"'baselines' names {repeated[0]!r} twice")
+        stray = sorted(set(self.baseline_steps) - set(self.baselines))
+        if stray:
+            raise ValueError(f"'baseline_steps' names {stray[0]!r}, which 'baselines' does not")
         return self

@@ -10,7 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import backend, decay, metrics, starts, streams, transport
-from kswgd_hpc.checkpoint import Checkpoint, Keeping
+from kswgd_hpc.checkpoint import UNSAVED, Checkpoint, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
@@ -101,7 +101,9 @@ def transported_by(
     weights = target.weights(pool)
     weights = weights / weights.sum()
     first = _particles(comm, config, plan, target, candidates, pool, weights, progress)
-    started = _spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
+    keeping = checkpoint.stage("transport spreading")
+    moved = spread(comm, config, plan, first.states, first.blocks, first.start, progress, keeping)
+    started = first if moved is first.states else replace(first, states=moved, density=None)
     snapshots = Snapshots(tuple(spec.snapshots or ()))
     with progress.stage("transport", spec.steps) as stage:
         transported, state, history = _flow(comm, plan, target.moving, started, config, snapshots, stage)
@@ -111,7 +113,9 @@ def transported_by(
     if relaxation > 0:
         with progress.stage("relaxation", len(first.blocks)) as tick:
             keeping = checkpoint.stage("transport relaxation")
-            relaxed = _dynamics(config, plan, transported, first, relaxation, streams.RELAXATION, tick, keeping)
+            relaxed = _dynamics(
+                config, plan, transported, first.blocks, first.start, relaxation, streams.RELAXATION, tick, keeping
+            )
             tick.note = f"time {relaxation:.4g} of the system's own dynamics"
     particles = {"initial": first.states, "transported": transported, "particles": relaxed}
     with progress.stage("metrics", 1) as stage:
@@ -274,40 +278,53 @@ def _relaxation_time(config: Config, plan: Plan, spectrum: Spectrum) -> float:
     return float(np.ceil(time / step - 1e-9) * step)
 
 
-def _spread(comm, config: Config, plan: Plan, first: Particles, progress: Progress, keeping: Keeping) -> Particles:
-    """Particles that a deterministic flow can transport: a point mass stays one, so coinciding ones are spread first.
+def spread(
+    comm,
+    config: Config,
+    plan: Plan,
+    states: np.ndarray,
+    mine: list[Block],
+    start: int,
+    progress: Progress,
+    keeping: Keeping = UNSAVED,
+) -> np.ndarray:
+    """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
 
     The system's own dynamics for one lag time gives them a law with a density; it is part of the method's start, as
     method.md (2) asks for a density ratio. Collective.
     """
-    states = first.states
     d = states.shape[1]
     # the largest of x and of -x over all particles, in one reduction
     extremes = np.concatenate([states.max(axis=0, initial=-np.inf), (-states).max(axis=0, initial=-np.inf)])
     comm.Allreduce(MPI.IN_PLACE, extremes, op=MPI.MAX)
     if (extremes[:d] > -extremes[d:]).any() or config.kswgd.particles == 1:
-        return first
+        return states
     if plan.system is None:
         raise ConfigurationError(
             "kswgd.initial: all particles start at one point, which no deterministic flow spreads; use kind: gaussian"
         )
     progress.say(f"all particles start at one point: spread by the system's own dynamics for time {lag_of(config):g}")
-    moved = _dynamics(
-        config, plan, first.states, first, lag_of(config), streams.SPREADING, lambda _units: None, keeping
-    )
-    return replace(first, states=moved, density=None)
+    return _dynamics(config, plan, states, mine, start, lag_of(config), streams.SPREADING, lambda _units: None, keeping)
 
 
 def _dynamics(
-    config: Config, plan: Plan, states, first: Particles, time: float, stream: int, tick, keeping: Keeping
+    config: Config,
+    plan: Plan,
+    states,
+    mine: list[Block],
+    start: int,
+    time: float,
+    stream: int,
+    tick,
+    keeping: Keeping,
 ) -> np.ndarray:
     """(n, d) states of this rank's particles after running the system's own dynamics for a time. Collective."""
     stepper = plan.ensemble.stepper
     steps = round(time / stepper.time_step)
     out = np.empty_like(states)
     with keeping as kept:
-        for block in first.blocks:
-            rows = slice(block.start - first.start, block.stop - first.start)
+        for block in mine:
+            rows = slice(block.start - start, block.stop - start)
             noise = Noise(config.seed, stream, block.start)
             begin = np.ascontiguousarray(states[rows].T)
             out[rows] = advanced(stepper, begin, noise, steps, kept, block.index).T

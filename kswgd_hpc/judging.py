@@ -1,0 +1,192 @@
+"""How far samples are from the invariant law: one set of statistics for all methods, and the iid floor of each.
+
+Every statistic compares two samples of one size. The reference is made apart from the run wherever the invariant law
+can be drawn from exactly (`spde.draws`), or comes from a file; else it is the run's own ensemble. The floor is the
+same statistic between two independent samples of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mpi4py import MPI
+
+from kswgd_hpc import metrics, storage, streams
+from kswgd_hpc.config import Config
+from kswgd_hpc.errors import DataError
+from kswgd_hpc.parallel import gather_blocks, local, tiles
+from kswgd_hpc.systems import observable
+from spde.density import invariant_density
+from spde.draws import independent_draws
+from spde.equations import SemilinearEquation
+from spde.errors import SpdeError
+
+if TYPE_CHECKING:
+    from kswgd_hpc.plan import Plan
+
+_POOL = 4  # samples of one size that are drawn to take pairs from
+_FLOORS = (6, 12)  # pairs, at least and at most
+_FLOOR_WORK = 1e11  # multiplications that floors may cost
+_DRAWN = 256  # draws of one block
+_STRUCTURE = 16  # modes of the structure factor
+
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass
+class Judge:
+    """A reference and what samples are compared in.
+
+    pool : (n, d) states of the invariant law, the same on every rank; the first `count` are the reference
+    source : where they come from, in words
+    further : statistics beside energy distance, MMD and sliced Wasserstein distance
+    """
+
+    comm: MPI.Comm
+    pool: np.ndarray
+    count: int
+    source: str
+    further: dict[str, Statistic]
+    seed: int
+
+    def __post_init__(self):
+        self.reference = self.pool[: self.count]
+        self.width = metrics.median_distance(self.pool)
+        self._own = metrics.pair_means(self.comm, self.reference, self.reference, self.width)
+
+    def sample(self, rows: np.ndarray, start: int, total: int) -> np.ndarray:
+        """(count, d) of all particles, evenly taken, of this rank's rows start.. of them. Collective."""
+        wanted = np.arange(self.count) * total // self.count
+        mine = wanted[(wanted >= start) & (wanted < start + len(rows))] - start
+        return gather_blocks(self.comm, [rows[mine]], self.pool.shape[1])
+
+    def energy_distance(self, sample: np.ndarray) -> float:
+        """Of a sample (count, d) to the reference. Collective."""
+        return metrics.discrepancies(self.comm, sample, self.reference, self.width, self._own)[0]
+
+    def statistics(self, sample: np.ndarray) -> dict[str, float]:
+        """All statistics of a sample (count, d) against the reference. Collective."""
+        return self._compare(sample, self.reference, self._own)
+
+    def _compare(self, sample: np.ndarray, reference: np.ndarray, own: np.ndarray | None) -> dict[str, float]:
+        energy, mmd = metrics.discrepancies(self.comm, sample, reference, self.width, own)
+        sliced = metrics.sliced_wasserstein(self.comm, sample, reference)
+        found = {"energy_distance": energy, "mmd": mmd, "sliced_wasserstein": sliced}
+        return found | {name: statistic(sample, reference) for name, statistic in self.further.items()}
+
+    def floors(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Mean and standard deviation of each statistic between independent samples of the pool. Collective."""
+        work = 6 * self.count**2 * self.pool.shape[1]
+        pairs = int(np.clip(_FLOOR_WORK // work, *_FLOORS))
+        generator = np.random.Generator(np.random.Philox(self.seed))
+        rows = []
+        for _ in range(pairs):
+            order = generator.permutation(len(self.pool))[: 2 * self.count]
+            one, two = self.pool[order[: self.count]], self.pool[order[self.count :]]
+            rows.append(self._compare(one, two, None))
+        table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return {k: float(v.mean()) for k, v in table.items()}, {k: float(v.std(ddof=1)) for k, v in table.items()}
+
+
+def judge_of(comm: MPI.Comm, config: Config, plan: Plan, ensemble: np.ndarray) -> Judge:
+    """The judge of a run. Collective.
+
+    Parameters
+    ----------
+    ensemble : (n, d) states of the ensemble under the invariant law, taken where there is nothing better
+
+    Raises
+    ------
+    DataError : a reference file that does not fit
+    """
+    spec, d = config.kswgd.judge, ensemble.shape[1]
+    count = min(metrics.affordable(min(spec.sample, config.kswgd.particles), d), config.kswgd.particles)
+    pool, source = _pool(comm, config, plan, ensemble, count)
+    count = min(count, len(pool) // 2)
+    if count < 2:
+        raise DataError("kswgd.judge: too few states of the invariant law to judge by")
+    return Judge(comm, pool, count, source, _further(config, plan), config.seed)
+
+
+def _pool(comm, config: Config, plan: Plan, ensemble: np.ndarray, count: int) -> tuple[np.ndarray, str]:
+    spec = config.kswgd.judge.reference
+    if spec is not None:
+        states = storage.read_states(spec.path, spec.dataset, ensemble.shape[1], "kswgd.judge.reference.path")
+        return states, f"the states in {spec.path}"
+    if plan.system is not None:
+        try:
+            draw = independent_draws(plan.system)
+        except SpdeError:
+            return ensemble, "the run's own ensemble"
+        blocks = tiles(_POOL * count, _DRAWN)
+        parts = [draw(config.seed, streams.REFERENCE, b.start, b.stop).T for b in local(blocks, comm)]
+        return gather_blocks(comm, parts, ensemble.shape[1]), "independent exact draws"
+    return ensemble, "the data themselves"
+
+
+def _further(config: Config, plan: Plan) -> dict[str, Statistic]:
+    """Occupation of the sets that are named, and what is asked of fields."""
+    found: dict[str, Statistic] = {}
+    if config.kswgd.judge.occupation:
+        inside = sets_of(config, plan.system)
+        found["occupation"] = lambda a, b: float(0.5 * np.abs(_shares(inside, a) - _shares(inside, b)).sum())
+    if isinstance(plan.system, SemilinearEquation) and len(plan.system.names) == 1:
+        found |= _of_fields(plan.system)
+    return found
+
+
+def sets_of(config: Config, system) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """Indicators of states (d, n) of the sets in kswgd.judge.occupation, tried once."""
+    return [
+        observable(system, text, f"kswgd.judge.occupation.{i}") for i, text in enumerate(config.kswgd.judge.occupation)
+    ]
+
+
+def _shares(inside: list[Callable], rows: np.ndarray) -> np.ndarray:
+    """Shares of rows (n, d) in each set, and in none of them."""
+    states = np.ascontiguousarray(rows.T)
+    shares = np.array([(indicator(states) != 0).mean() for indicator in inside])
+    return np.append(shares, max(0.0, 1 - shares.sum()))
+
+
+def _of_fields(system: SemilinearEquation) -> dict[str, Statistic]:
+    domain = system.domain
+    order = domain.order[:_STRUCTURE]
+    try:
+        log = invariant_density(system).log
+        energy = lambda states: -log(states)  # noqa: E731
+    except SpdeError:
+        energy = lambda states: 0.5 * (domain.eigenvalues[:, None] * system.to_modes(states) ** 2).sum(axis=0)  # noqa: E731
+    columns = lambda rows: np.ascontiguousarray(rows.T)  # noqa: E731
+
+    def mean(rows: np.ndarray) -> np.ndarray:
+        return system.fields(columns(rows)).sum(axis=0) * (domain.cell / domain.volume)
+
+    def structure(rows: np.ndarray) -> np.ndarray:
+        return (system.to_modes(columns(rows))[order] ** 2).mean(axis=1)
+
+    def correlation(rows: np.ndarray) -> np.ndarray:
+        values = system.fields(columns(rows))
+        return (values * values[domain.grid_size // 2]).mean(axis=1)
+
+    def structure_factor(a: np.ndarray, b: np.ndarray) -> float:
+        expected = structure(b)
+        return float(np.sqrt(np.mean((structure(a) / expected - 1) ** 2)))
+
+    def two_point(a: np.ndarray, b: np.ndarray) -> float:
+        expected = correlation(b)
+        return float(np.abs(correlation(a) - expected).max() / np.abs(expected).max())
+
+    def energies(a: np.ndarray, b: np.ndarray) -> float:
+        expected = energy(columns(b))
+        return float(abs(energy(columns(a)).mean() - expected.mean()) / expected.std())
+
+    return {
+        "spatial_mean": lambda a, b: metrics.wasserstein(mean(a), mean(b)),
+        "structure_factor": structure_factor,
+        "two_point_correlation": two_point,
+        "energy": energies,
+    }

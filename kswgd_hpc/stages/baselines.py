@@ -1,0 +1,134 @@
+"""The rivals: the same particles from the same start by other methods, and one judgement of all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from kswgd_hpc import metrics, streams
+from kswgd_hpc.baselines import RIVALS
+from kswgd_hpc.baselines.frame import frame_of
+from kswgd_hpc.baselines.ring import Ring
+from kswgd_hpc.baselines.task import Task
+from kswgd_hpc.config import Config
+from kswgd_hpc.judging import Judge, judge_of
+from kswgd_hpc.parallel import by_block
+from kswgd_hpc.plan import Plan
+from kswgd_hpc.progress import Progress
+from kswgd_hpc.spectrum import Spectrum
+from kswgd_hpc.stages.transport import spread
+from kswgd_hpc.storage import Rows
+from spde.density import invariant_density
+from spde.spectra import exact_spectrum
+
+_OWN_STAGES = ("galerkin", "transport spectrum", "transport", "relaxation")
+_DATA_STAGES = ("burn-in and pilot", "ensemble")
+
+
+def compared(
+    comm: MPI.Comm, config: Config, plan: Plan, spectrum: Spectrum, datasets: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
+    """Run the rivals and judge everybody's particles; nothing where neither is asked for. Collective.
+
+    Parameters
+    ----------
+    spectrum : that moved the particles; rivals with modes take as many
+    datasets : of the stages so far, the particles of the transport among them
+    """
+    if not config.kswgd.baselines and "judge" not in config.kswgd.model_fields_set:
+        return {}
+    ensemble, weights = datasets["ensemble/sample"], datasets.get("ensemble/sample_weights")
+    if weights is not None:
+        ensemble = metrics.drawn(ensemble, weights)
+    with progress.stage("judging", 1) as stage:
+        judge = judge_of(comm, config, plan, ensemble)
+        found = _of_transport(comm, config, plan, judge, datasets, progress)
+        floor = found["kswgd/comparison/floor/energy_distance"]
+        stage.note = (
+            f"energy distance {found['kswgd/comparison/kswgd/energy_distance'] / floor:.2f} times the iid floor, "
+            f"reference: {judge.source}"
+        )
+    for name in config.kswgd.baselines:
+        with progress.stage(name, 1) as stage:
+            found |= _of_rival(comm, name, config, plan, spectrum, ensemble, datasets["kswgd/initial"], judge, progress)
+            ratio = found[f"kswgd/baselines/{name}/metrics/energy_distance"] / floor
+            stage.note = f"energy distance {ratio:.2f} times the iid floor"
+    return found
+
+
+def _of_transport(comm, config: Config, plan: Plan, judge: Judge, datasets: dict, progress: Progress) -> dict[str, Any]:
+    """Floors, and the statistics of the transport's own particles at each stage, with its costs. Collective."""
+    found: dict[str, Any] = {"kswgd/comparison/reference": judge.source, "kswgd/comparison/sample": judge.count}
+    for kind, values in zip(("floor", "floor_deviation"), judge.floors()):
+        found |= {f"kswgd/comparison/{kind}/{name}": value for name, value in values.items()}
+    for stage, rows in (("initial", "initial"), ("transported", "transported"), ("kswgd", "particles")):
+        particles = datasets[f"kswgd/{rows}"]
+        sample = judge.sample(particles.local, particles.start, particles.total)
+        found |= {f"kswgd/comparison/{stage}/{name}": value for name, value in judge.statistics(sample).items()}
+    for name, stages in (("seconds", _OWN_STAGES), ("data_seconds", _DATA_STAGES)):
+        used = sum(progress.processor_seconds.get(stage, 0.0) for stage in stages)
+        found[f"kswgd/comparison/{name}"] = comm.allreduce(used)
+    step, ensemble = config.ensemble.time_step, config.ensemble
+    relaxed = 0.0 if plan.system is None else config.kswgd.relaxation / step
+    simulated = 0.0 if plan.system is None else (ensemble.burn_in + ensemble.duration) / step * ensemble.trajectories
+    found["kswgd/comparison/gradient_calls"] = round(relaxed * config.kswgd.particles)
+    found["kswgd/comparison/data_gradient_calls"] = round(simulated)
+    found["kswgd/comparison/data_used"] = plan.ensemble.trajectories * plan.ensemble.pairing.records
+    found["kswgd/comparison/steps"] = len(datasets["kswgd/history/step_size"]) + round(relaxed)
+    return found
+
+
+def _of_rival(
+    comm, name: str, config: Config, plan: Plan, spectrum: Spectrum, ensemble, initial: Rows, judge: Judge, progress
+) -> dict[str, Any]:
+    """Particles, statistics, costs and history of one rival. Collective."""
+    task = _task(comm, name, config, plan, spectrum, ensemble)
+    ring, seen = task.ring, []
+    start = spread(comm, config, plan, initial.local, ring.blocks, ring.start, progress)
+
+    def watch(step: int, time: float, states: np.ndarray) -> None:
+        sample = judge.sample(states, ring.start, ring.particles)
+        seen.append((step, time, judge.energy_distance(sample)))
+
+    task.watch = watch
+    with task.charged():
+        y = RIVALS[name].move(task, by_block(ring.blocks, task.frame.enter, start))
+    states = task.states(y)
+    if not seen or seen[-1][0] < task.steps_taken:  # it ended before it was to be looked at again
+        watch(task.steps_taken, task.time, states)
+    steps, times, distances = (np.array(column) for column in zip(*seen)) if seen else (np.empty(0),) * 3
+    path = f"kswgd/baselines/{name}"
+    found = {
+        f"{path}/particles": Rows(states, ring.start, ring.particles),
+        f"{path}/seconds": comm.allreduce(task.seconds),
+        f"{path}/gradient_calls": task.gradient_calls,
+        f"{path}/data_used": task.data_used,
+        f"{path}/steps": task.steps_taken,
+        f"{path}/time": task.time,
+        f"{path}/history/steps": steps,
+        f"{path}/history/time": times,
+        f"{path}/history/energy_distance": distances,
+    }
+    statistics = judge.statistics(judge.sample(states, ring.start, ring.particles))
+    return found | {f"{path}/metrics/{key}": value for key, value in statistics.items()}
+
+
+def _task(comm, name: str, config: Config, plan: Plan, spectrum: Spectrum, ensemble: np.ndarray) -> Task:
+    """What a rival is given."""
+    spec, needs = config.kswgd, RIVALS[name].NEEDS
+    modes = len(spectrum.rates) - 1
+    frame = frame_of(plan.system, ensemble, "density" in needs)
+    return Task(
+        Ring(comm, spec.particles),
+        frame,
+        frame.enter(ensemble),
+        modes,
+        spec.baseline_steps.get(name, spec.steps),
+        config.seed,
+        streams.BASELINES + 2 * list(RIVALS).index(name),
+        invariant_density(plan.system) if "density" in needs else None,
+        exact_spectrum(plan.system, modes) if "spectrum" in needs else None,
+        plan.ensemble.stepper if "dynamics" in needs else None,
+    )
