@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, judging, memory, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, petsc_types, storage, streams, systems
 from kswgd_hpc.baselines import lacking
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.fit import SPARSE, count, fit, has_constant
+from kswgd_hpc.dictionary.fit import count, fit, has_constant
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
@@ -99,6 +99,7 @@ def build(config: Config) -> Plan:
     _check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
+    petsc_types.select(config.compute.device)
     _check_device(config, observed, mobility)
     _check_judging(config, system, d)
     return Plan(
@@ -270,9 +271,6 @@ def _check_size(config: Config, size: int) -> None:
         "sets": koopman.sets is not None,
         "vamp": koopman.vamp,
     }
-    if koopman.dictionary.kind in SPARSE:
-        killed = any(row.killing != 0 for row in config.validation.feynman_kac)
-        asked["dictionary with a killing rate in validation.feynman_kac"] = killed
     for name, wanted in asked.items():
         if wanted and size > REPLICATED:
             raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
@@ -353,23 +351,26 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     cases = []
     for index, row in enumerate(config.validation.feynman_kac):
         path = f"validation.feynman_kac.{row.name}"
-        killing = None
+        killing, formula = None, 1.0 if row.observable is None else row.observable
         if not (isinstance(row.killing, float) and row.killing == 0):
             killing = systems.observable(system, row.killing, f"{path}.killing")
         cases.append(
             feynman_kac.Case(
                 index,
                 row.name,
-                systems.observable(system, row.observable, f"{path}.observable"),
+                systems.observable(system, formula, f"{path}.observable"),
                 killing,
-                systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
+                systems.initial_states(
+                    system, system.dimension, row.initial or config.ensemble.initial, f"{path}.initial"
+                ),
                 tuple(row.times),
                 row.trajectories,
                 row.reference,
                 row.tolerance,
-                str(row.observable),
+                str(formula),
                 "" if killing is None else str(row.killing),
-                row.initial.kind not in ("constant", "expression"),
+                row.initial is None or row.initial.kind not in ("constant", "expression"),
+                row.kind,
             )
         )
     return cases

@@ -26,6 +26,7 @@ class Case:
     tolerance : standard error wanted of the reference, None for what its trajectories give
     formula, rate : texts of observable and killing; rate empty where there is none
     scattered : whether initial states differ from each other
+    kind : expectation, or principal_eigenvalue of L + c, which is one number for all times
     """
 
     index: int
@@ -40,6 +41,7 @@ class Case:
     formula: str = ""
     rate: str = ""
     scattered: bool = True
+    kind: str = "expectation"
 
     @property
     def stream(self) -> int:

@@ -23,6 +23,7 @@ from kswgd_hpc.stages.koopman import lag_of
 from kswgd_hpc.starts import DensityRatio
 from kswgd_hpc.stationary import StationaryMeans
 from kswgd_hpc.storage import Rows
+from kswgd_hpc.transport_saves import Saves
 from spde.stepping import Noise
 
 
@@ -101,21 +102,21 @@ def transported_by(
     weights = target.weights(pool)
     weights = weights / weights.sum()
     first = _particles(comm, config, plan, target, candidates, pool, weights, progress)
-    keeping = checkpoint.stage("transport spreading")
-    moved = spread(comm, config, plan, first.states, first.blocks, first.start, progress, keeping)
-    started = first if moved is first.states else replace(first, states=moved, density=None)
+    started = spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
     snapshots = Snapshots(tuple(spec.snapshots or ()))
     with progress.stage("transport", spec.steps) as stage:
-        transported, state, history = _flow(comm, plan, target.moving, started, config, snapshots, stage)
+        with checkpoint.stage("transport") as kept:
+            # snapshots are taken on the way, which has to be gone from the start then
+            saves = Saves(kept, started.blocks) if not snapshots.times else None
+            moved = _flow(comm, plan, target.moving, started, config, snapshots, stage, saves)
+        transported, state, history = moved
         stage.note = f"{len(history.step_size)} steps, flow time {history.time[-1]:.3g}, {_ended(config, history)}"
     relaxation = _relaxation_time(config, plan, target.spectrum)
     relaxed = transported
     if relaxation > 0:
         with progress.stage("relaxation", len(first.blocks)) as tick:
             keeping = checkpoint.stage("transport relaxation")
-            relaxed = _dynamics(
-                config, plan, transported, first.blocks, first.start, relaxation, streams.RELAXATION, tick, keeping
-            )
+            relaxed = _dynamics(config, plan, transported, first, relaxation, streams.RELAXATION, tick, keeping)
             tick.note = f"time {relaxation:.4g} of the system's own dynamics"
     particles = {"initial": first.states, "transported": transported, "particles": relaxed}
     with progress.stage("metrics", 1) as stage:
@@ -129,6 +130,7 @@ def transported_by(
         found["ensemble/sample_weights"] = weights
     found |= _decay_datasets(comm, started, target.moving, history, pool, weights, progress)
     return found | {
+        "kswgd/relaxation_time": relaxation,
         "kswgd/history/time": history.time,
         "kswgd/history/mode_means": history.mode_means,
         "kswgd/history/step_size": history.step_size,
@@ -172,7 +174,7 @@ def _particles(
     return Particles(states, mine, spec.particles, starts.ratio_of_set(plan.start, pool, weights))
 
 
-def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, snapshots: Snapshots, stage):
+def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, snapshots: Snapshots, stage, saves):
     """Transported states (n, d) of this rank, the final state of the flow, and the history. Collective."""
     spec, coordinates, initial = config.kswgd, spectrum.coordinates, first.states
     steps = transport.Steps(
@@ -206,7 +208,7 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config
 
     try:
         state, history = transport.transport(
-            flow, start, steps, ratio, visit, lambda _, excess: stage(1, excess=excess)
+            flow, start, steps, ratio, visit, lambda _, excess: stage(1, excess=excess), saves
         )
     finally:
         flow.close()
@@ -279,52 +281,41 @@ def _relaxation_time(config: Config, plan: Plan, spectrum: Spectrum) -> float:
 
 
 def spread(
-    comm,
-    config: Config,
-    plan: Plan,
-    states: np.ndarray,
-    mine: list[Block],
-    start: int,
-    progress: Progress,
-    keeping: Keeping = UNSAVED,
-) -> np.ndarray:
-    """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
+    comm, config: Config, plan: Plan, first: Particles, progress: Progress, keeping: Keeping = UNSAVED
+) -> Particles:
+    """Particles that a deterministic flow can transport: a point mass stays one, so coinciding ones are spread first.
 
     The system's own dynamics for one lag time gives them a law with a density; it is part of the method's start, as
     method.md (2) asks for a density ratio. Collective.
     """
+    states = first.states
     d = states.shape[1]
     # the largest of x and of -x over all particles, in one reduction
     extremes = np.concatenate([states.max(axis=0, initial=-np.inf), (-states).max(axis=0, initial=-np.inf)])
     comm.Allreduce(MPI.IN_PLACE, extremes, op=MPI.MAX)
     if (extremes[:d] > -extremes[d:]).any() or config.kswgd.particles == 1:
-        return states
+        return first
     if plan.system is None:
         raise ConfigurationError(
             "kswgd.initial: all particles start at one point, which no deterministic flow spreads; use kind: gaussian"
         )
     progress.say(f"all particles start at one point: spread by the system's own dynamics for time {lag_of(config):g}")
-    return _dynamics(config, plan, states, mine, start, lag_of(config), streams.SPREADING, lambda _units: None, keeping)
+    moved = _dynamics(
+        config, plan, first.states, first, lag_of(config), streams.SPREADING, lambda _units: None, keeping
+    )
+    return replace(first, states=moved, density=None)
 
 
 def _dynamics(
-    config: Config,
-    plan: Plan,
-    states,
-    mine: list[Block],
-    start: int,
-    time: float,
-    stream: int,
-    tick,
-    keeping: Keeping,
+    config: Config, plan: Plan, states, first: Particles, time: float, stream: int, tick, keeping: Keeping
 ) -> np.ndarray:
     """(n, d) states of this rank's particles after running the system's own dynamics for a time. Collective."""
     stepper = plan.ensemble.stepper
     steps = round(time / stepper.time_step)
     out = np.empty_like(states)
     with keeping as kept:
-        for block in mine:
-            rows = slice(block.start - start, block.stop - start)
+        for block in first.blocks:
+            rows = slice(block.start - first.start, block.stop - first.start)
             noise = Noise(config.seed, stream, block.start)
             begin = np.ascontiguousarray(states[rows].T)
             out[rows] = advanced(stepper, begin, noise, steps, kept, block.index).T
