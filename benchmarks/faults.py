@@ -1,6 +1,6 @@
 """Kill -9 at random moments: python -m benchmarks.faults --kills 200
 
-One run with every stage is never disturbed. Then others of the same configuration are killed, a random rank or all of them,
+One run with every stage is never disturbed. Others of the same configuration are killed, a random rank or all of them,
 at a random moment, and resumed on one to four ranks, chosen at random, until they come to an end: every dataset of
 results.h5 has to have the bits of the first run.
 """

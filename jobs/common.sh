@@ -29,11 +29,11 @@ prepare() {
 # It goes on from a checkpoint where there is one. --signal=B:USR1@SECONDS, a preemption and scancel reach this shell,
 # which hands them on to the ranks: they save, and end with status 75.
 run() {
-    local status
+    local status asked=
     say "$1 on $SLURM_NTASKS ranks, ${SLURM_JOB_NUM_NODES} node(s): ${SLURM_JOB_NODELIST}"
     "${launcher[@]}" python -m kswgd_hpc.run "$@" --resume &
     running=$!
-    trap 'say "asked to stop: the run saves what it has done"; kill -USR1 "$running" 2> /dev/null' USR1 TERM
+    trap 'asked=yes; say "asked to stop: the run saves what it has done"; kill -USR1 "$running" 2> /dev/null' USR1 TERM
     # a trapped signal ends `wait`, not the run
     while
         wait "$running"
@@ -41,6 +41,10 @@ run() {
         kill -0 "$running" 2> /dev/null
     do :; done
     trap - USR1 TERM
+    # a signal that comes while Python still starts ends the run before it can say so
+    if [ -n "$asked" ] && [ "$status" -gt 2 ]; then
+        status=$again
+    fi
     say "ended with status $status"
     return "$status"
 }

@@ -69,6 +69,8 @@ class Cost:
 
 @dataclass
 class _File:
+    """A bundle of this run: size : bytes of the arrays that were new in it or in those that it has taken up."""
+
     path: Path
     size: int
     keys: list[Key]
@@ -173,14 +175,16 @@ class Checkpoint:
         """Take an item along in the next save. The arrays must not change until then."""
         if not self.schedule.active:
             return
+        _, replaced = self._pending.get((key.stage, key.index), (key, {}))
         self._pending[key.stage, key.index] = key, arrays
-        self._waiting += sum(array.nbytes for array in arrays.values())
+        self._waiting += _size(arrays) - _size(replaced)
 
     def due(self) -> bool:
         """Whether it is time to save; not collective."""
         self.beat()
         late = time.monotonic() - self._last >= self.schedule.every
-        return late or self._waiting > _MOST_PENDING or self.stop.wanted()
+        much = self._waiting > _MOST_PENDING and not self.failure
+        return late or much or self.stop.wanted()
 
     def worth(self) -> bool:
         """Whether so much time has passed that the end of a stage is worth a save."""
@@ -205,7 +209,6 @@ class Checkpoint:
             if not self.failure:
                 self._warn(f"checkpoint: cannot write to {self._directory}: {_reason(error)}; going on without")
             self.failure = _reason(error)
-        self._waiting = 0
         self.cost.seconds += time.monotonic() - began
 
     def _write(self) -> None:
@@ -226,7 +229,7 @@ class Checkpoint:
         name = f"{self._edition:04d}-{self.comm.rank:05d}-{self.cost.saves:06d}{bundles.SUFFIX}"
         path = self._directory / name
         try:
-            size = bundles.write(path, self._about, items, copies)
+            written = bundles.write(path, self._about, items, copies)
         except BaseException:
             self._files += reversed(merged)
             raise
@@ -234,9 +237,10 @@ class Checkpoint:
         self._files.append(_File(path, size, keys))
         self._newest |= {(key.stage, key.index): path for key in keys}
         self._pending.clear()
+        self._waiting = 0
         self._retire([file.path for file in merged])
         self.cost.saves += 1
-        self.cost.bytes += size
+        self.cost.bytes += written
 
     def _retire(self, paths: list[Path]) -> None:
         """Delete what the last `keep` saves do not need."""
@@ -248,6 +252,10 @@ class Checkpoint:
     def _warn(self, message: str) -> None:
         where = f" [rank {self.comm.rank}]" if self.comm.size > 1 else ""
         print(f"kswgd-hpc: warning{where}: {message}", file=sys.stderr, flush=True)
+
+
+def _size(arrays: dict[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def _reason(error: OSError) -> str:
@@ -277,6 +285,11 @@ class Shelf:
     def due(self) -> bool:
         """Whether it is time to save: by the clock, by a signal, by the stop file. Not collective."""
         return self.checkpoint.due()
+
+    def agree(self) -> None:
+        """Write all that waits, where all ranks want to at once. Collective; raises Interrupted if any has to stop."""
+        self.checkpoint.write()
+        self.checkpoint.agree(self.checkpoint.stop.wanted())
 
     def worth(self) -> bool:
         """Whether the end of a stage is worth a save. Not collective."""

@@ -12,6 +12,7 @@ from scipy.linalg.blas import dsymv
 from slepc4py import SLEPc
 
 from kswgd_hpc.errors import SpectrumError
+from kswgd_hpc.petsc_types import typed
 
 Part = Literal["largest", "largest_magnitude", "smallest"]
 
@@ -80,7 +81,9 @@ def check_real() -> None:
 
 def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
     """Distributed dense matrix from the rows that each rank owns. Collective; the caller destroys it."""
-    matrix = PETSc.Mat().createDense(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)), comm=comm)
+    matrix = PETSc.Mat().create(comm=comm)
+    matrix.setSizes(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)))
+    typed(matrix, "dense")
     matrix.setUp()
     matrix.getDenseArray()[...] = rows
     matrix.assemble()
@@ -200,7 +203,7 @@ def _select(eps: SLEPc.EPS, part: Part) -> None:
 
 
 def converge(eps: SLEPc.EPS, count: int) -> None:
-    """Solve, and raise SpectrumError with the reason and a remedy where fewer than `count` pairs are found. Collective."""
+    """Solve; SpectrumError with the reason and a remedy where fewer than `count` pairs are found. Collective."""
     try:
         eps.solve()
     except PETSc.Error as error:

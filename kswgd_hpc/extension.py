@@ -16,7 +16,7 @@ def recorder_for(config: Config, plan: Plan, lasting: bool) -> Recorder:
     """What a run keeps of its trajectories; more of them where it may be extended."""
     particles = config.kswgd.particles if config.kswgd is not None else JUDGED
     restarts, weighed = restart_count(config, plan), weighed_by(config) is not None
-    return Recorder.for_run(plan.ensemble, particles, config.ensemble.store, restarts, weighed, lasting)
+    return Recorder.for_run(plan.ensemble, particles, config.ensemble.store, restarts, weighed, lasting, plan.start)
 
 
 def obstacle(saved: dict[str, Any], config: Config, plan: Plan) -> str:
@@ -25,6 +25,8 @@ def obstacle(saved: dict[str, Any], config: Config, plan: Plan) -> str:
     if plan.system is None:
         return ""  # data are read again
     old = Config.model_validate(saved)
+    if _starts(old) != _starts(config):
+        return "the states that kswgd.initial: ensemble starts from are kept as they go by; start from the beginning"
     if (old.ensemble.duration, _particles(old)) == (config.ensemble.duration, _particles(config)):
         return ""
     if config.ensemble.duration < old.ensemble.duration:
@@ -48,6 +50,13 @@ def obstacle(saved: dict[str, Any], config: Config, plan: Plan) -> str:
     if wanted.restarted is not None and not wanted.restarted.extends(kept.restarted, pairs.records):
         return "states to restart from were not kept for this ensemble.duration; start from the beginning"
     return ""
+
+
+def _starts(config: Config) -> tuple | None:
+    """What the states that particles start from depend on, where those are states of the ensemble."""
+    if config.kswgd is None or config.kswgd.initial.kind != "ensemble":
+        return None
+    return config.kswgd.initial, config.kswgd.particles, config.ensemble.duration
 
 
 def _particles(config: Config) -> int | None:

@@ -43,7 +43,17 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
         config, text = from_root(comm, lambda: load(path))
         return config, text, prepare(comm, config)
 
-    return launch_with(petsc, ready, lambda comm, found: work(comm, *found))
+    def done(comm: MPI.Comm, found: tuple[Config, str, Plan]) -> int:
+        from kswgd_hpc import petsc_types
+
+        config, text, plan = found
+        petsc_types.apply(petsc_types.select(config.compute.device))
+        status = work(comm, config, text, plan)
+        if comm.rank == 0:
+            _say_unused(petsc, config)
+        return status
+
+    return launch_with(petsc, ready, done)
 
 
 def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable[[MPI.Comm, T], int]) -> int:
@@ -94,4 +104,15 @@ def _ended(comm: MPI.Comm, message: str, status: int) -> int:
     """The end of a job of which all ranks know the reason: one line, and every rank ends by itself."""
     if comm.rank == 0:
         print(f"kswgd-hpc: {message}", file=sys.stderr, flush=True)
+    comm.Barrier()  # a launcher may end the other ranks when the first is gone
     return status
+
+
+def _say_unused(petsc: list[str], config: Config) -> None:
+    """One line for each PETSc option, of the command line or the configuration, that nothing used."""
+    from kswgd_hpc.petsc_types import given_options, unused_options
+
+    ours = [name.lstrip("-") for name in config.koopman.petsc_options] if config.koopman is not None else []
+    for names, where in ((given_options(petsc), "-"), (ours, "koopman.petsc_options.")):
+        for name in unused_options(names):
+            print(f"kswgd-hpc: warning: {where}{name}: no PETSc or SLEPc object used this option", file=sys.stderr)

@@ -22,6 +22,16 @@ def subsample(points: np.ndarray, count: int) -> np.ndarray:
     return points[np.arange(count) * len(points) // count]
 
 
+def local_subsample(comm: MPI.Comm, points: np.ndarray, count: int) -> np.ndarray:
+    """This rank's share of `subsample` of the rows of all ranks, (n, d) here, contiguous. Collective."""
+    total = comm.allreduce(len(points))
+    if total <= count:
+        return points
+    before = comm.exscan(len(points)) or 0
+    chosen = np.arange(count) * total // count - before
+    return points[chosen[(chosen >= 0) & (chosen < len(points))]]
+
+
 def drawn(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Points drawn evenly by their weights (n,), as many as the effective sample size: a sample without weights."""
     cumulated = np.cumsum(weights)

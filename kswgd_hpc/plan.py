@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, judging, memory, storage, streams, systems
+from kswgd_hpc import backend, feynman_kac, judging, memory, petsc_types, storage, streams, systems
 from kswgd_hpc.baselines import lacking
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.fit import SPARSE, count, fit, has_constant
+from kswgd_hpc.dictionary.fit import count, fit, has_constant
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
@@ -27,6 +27,7 @@ from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
+from kswgd_hpc.starts import set_label
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
@@ -44,6 +45,7 @@ class Plan:
     observed : map to raw coordinates; principal directions in it are still zero, see `pilot_sample`
     mobility : (d,), (d, d) or diagonal in modes; a field where it depends on the state; None if unknown
     label : number of the set that a state is in, see `systems.membership`, where there are sets
+    particles : sampler of their initial states; start : not zero on the states of the ensemble that they start from
     by_generator : whether predictions project the generator; else the operator of the lag
     smooth : observables and killing rates on which the generator can act
     """
@@ -56,6 +58,7 @@ class Plan:
     particles: Callable | None
     device: Any
     label: Callable | None = None
+    start: Callable | None = None
     by_generator: bool = False
     smooth: tuple[feynman_kac.SmoothFormula, ...] = ()
 
@@ -87,13 +90,16 @@ def build(config: Config) -> Plan:
     by_generator = bool(cases) and _by_generator(config, system)
     ensemble = _recorded(config) if system is None else _simulated(config, system, cases, by_generator)
     d = ensemble.dimension
-    particles = None
-    if config.kswgd is not None:
+    particles = start = None
+    if config.kswgd is not None and config.kswgd.initial.kind == "ensemble":
+        start = set_label(system, d, config.kswgd.initial.where, "kswgd.initial.where")
+    elif config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
     observed = coordinate_map(config, system, d)
     _check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
+    petsc_types.select(config.compute.device)
     _check_device(config, observed, mobility)
     _check_judging(config, system, d)
     return Plan(
@@ -105,6 +111,7 @@ def build(config: Config) -> Plan:
         particles,
         backend.select(config.compute.device),
         _label(config, system, d),
+        start,
         by_generator,
         tuple(feynman_kac.smooth_formulas(cases, system, mobility)) if by_generator else (),
     )
@@ -264,9 +271,6 @@ def _check_size(config: Config, size: int) -> None:
         "sets": koopman.sets is not None,
         "vamp": koopman.vamp,
     }
-    if koopman.dictionary.kind in SPARSE:
-        killed = any(row.killing != 0 for row in config.validation.feynman_kac)
-        asked["dictionary with a killing rate in validation.feynman_kac"] = killed
     for name, wanted in asked.items():
         if wanted and size > REPLICATED:
             raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
@@ -347,23 +351,26 @@ def _cases(config: Config, system) -> list[feynman_kac.Case]:
     cases = []
     for index, row in enumerate(config.validation.feynman_kac):
         path = f"validation.feynman_kac.{row.name}"
-        killing = None
+        killing, formula = None, 1.0 if row.observable is None else row.observable
         if not (isinstance(row.killing, float) and row.killing == 0):
             killing = systems.observable(system, row.killing, f"{path}.killing")
         cases.append(
             feynman_kac.Case(
                 index,
                 row.name,
-                systems.observable(system, row.observable, f"{path}.observable"),
+                systems.observable(system, formula, f"{path}.observable"),
                 killing,
-                systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
+                systems.initial_states(
+                    system, system.dimension, row.initial or config.ensemble.initial, f"{path}.initial"
+                ),
                 tuple(row.times),
                 row.trajectories,
                 row.reference,
                 row.tolerance,
-                str(row.observable),
+                str(formula),
                 "" if killing is None else str(row.killing),
-                row.initial.kind not in ("constant", "expression"),
+                row.initial is None or row.initial.kind not in ("constant", "expression"),
+                row.kind,
             )
         )
     return cases

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ from kswgd_hpc.storage import Rows
 
 _PATH_RECORDS = 400
 _TIMES = 16
+_CANDIDATES = 16  # states that are looked at for each particle that is to start in a set
 _MOST_JUDGED = 4096  # particles beyond which no more states are kept, see `metrics.affordable`
-_KEPT = ("sampled", "restarted", "stored", "path")
+_KEPT = ("sampled", "restarted", "stored", "path", "started")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Part:
 
     seen : last record; total : (2, d) sums of states and of their squares; count : of states
     sampled, restarted, stored : states (times, d, n) of each window; path : (times, d) of trajectory 0
+    started : (n, d) states that particles can start from
     """
 
     total: np.ndarray
@@ -74,6 +76,7 @@ class Part:
     restarted: list[np.ndarray] = field(default_factory=list)
     stored: list[np.ndarray] = field(default_factory=list)
     path: list[np.ndarray] = field(default_factory=list)
+    started: list[np.ndarray] = field(default_factory=list)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Name -> array of all of it."""
@@ -99,6 +102,7 @@ class Recorder:
     restarted : states to restart from, None for none
     path_records : first records of trajectory 0 that are kept as a picture
     store : keep every record
+    starting : states among which particles can start, None for none; label : not zero for those that they can
     parts : of the blocks of this rank
     """
 
@@ -108,6 +112,8 @@ class Recorder:
     restarted: Selection | None
     path_records: int
     store: bool
+    starting: Selection | None = None
+    label: Callable | None = None
     parts: list[Part] = field(default_factory=list)
 
     @classmethod
@@ -119,6 +125,7 @@ class Recorder:
         restarts: int = 0,
         starts: bool = False,
         lasting: bool = False,
+        label: Callable | None = None,
     ) -> Recorder:
         """Sample twice as many states as there are particles, so that a floor can be computed from halves.
 
@@ -127,13 +134,16 @@ class Recorder:
         restarts : number of states to restart from
         starts : whether states have to have the law of the starts of pairs, see `Selection.of`
         lasting : whether more particles may be asked for later
+        label : function of states (d, n) -> (n,), not zero where particles can start; None where they start elsewhere
         """
         sampled, kept = (
             Selection.of(ensemble, 2 * metrics.affordable(count, ensemble.dimension), starts)
             for count in (particles, max(particles, _MOST_JUDGED) if lasting else particles)
         )
         restarted = Selection.of(ensemble, restarts, starts) if restarts else None
-        return cls(ensemble, sampled, kept, restarted, min(ensemble.pairing.records, _PATH_RECORDS), store)
+        starting = None if label is None else Selection.of(ensemble, _CANDIDATES * particles, starts)
+        path = min(ensemble.pairing.records, _PATH_RECORDS)
+        return cls(ensemble, sampled, kept, restarted, path, store, starting, label)
 
     def begin(self) -> Part:
         """Nothing yet of a block."""
@@ -152,6 +162,9 @@ class Recorder:
             part.sampled.append(self.kept.taken(window, new))
             if self.restarted is not None:
                 part.restarted.append(self.restarted.taken(window, new))
+            if self.starting is not None:
+                rows = _as_rows([self.starting.taken(window, new)])
+                part.started.append(rows[self.label(rows.T) != 0])
             if self.store:
                 part.stored.append(states)
             if block.index == 0:
@@ -164,6 +177,11 @@ class Recorder:
     def restarts(self) -> list[np.ndarray]:
         """(n, d) states to restart from, of each block."""
         return [_as_rows(part.restarted) for part in self.parts if part.restarted]
+
+    @property
+    def starts(self) -> list[np.ndarray]:
+        """(n, d) states that particles can start from, of each block."""
+        return [np.concatenate(part.started) for part in self.parts if part.started]
 
     def datasets(self, comm: MPI.Comm) -> dict[str, Any]:
         """What of it goes into the results. Collective."""

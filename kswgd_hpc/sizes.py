@@ -88,7 +88,7 @@ def sizes(config: Config) -> Sizes:
         round(ensemble.burn_in / step) if simulated else 0,
         round(ensemble.duration / step) if simulated else 0,
         config.kswgd.particles if config.kswgd is not None else 0,
-        round(config.kswgd.relaxation / step) if config.kswgd is not None else 0,
+        round(_relaxation(config) / step),
         tuple((row.trajectories, round(max(row.times) / step)) for row in config.validation.feynman_kac),
     )
 
@@ -117,3 +117,11 @@ def _coordinates(spec, dimension: int) -> int:
     if spec.kind == "expressions":
         return len(spec.functions)
     return spec.count * (_coordinates(spec.of, dimension) if spec.kind == "delay" else 1)
+
+
+def _relaxation(config: Config) -> float:
+    """Time of the relaxation, a lag time where only the spectrum will tell it."""
+    if config.kswgd is None:
+        return 0.0
+    wanted = config.kswgd.relaxation
+    return wanted if wanted != "auto" else config.ensemble.lag_time or 1.0

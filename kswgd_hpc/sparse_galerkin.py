@@ -3,9 +3,9 @@
 The functions that data visit are found first, and which of them have coefficients of their own (see
 `dictionary.hierarchy`). The Gram matrix is replaced by its row sums D, the mean of each function: a diagonal inner
 product which differs from the Gram matrix only for functions that are rough on the scale of the grid, and those are
-damped by it. Matrices are PETSc's AIJ, put together by rank and added up by its COO interface. The lagged C1 couples all
-functions that a lag time connects, many more than the few that are alive at a point, so it is kept as the product
-Psi(x)^T Psi(y) of the features wherever that takes fewer numbers.
+damped by it. Matrices are PETSc's AIJ, put together by rank and added up by its COO interface. The lagged C1 couples
+all functions that a lag time connects, many more than the few that are alive at a point: where more than one is, it is
+kept as the product Psi(x)^T Psi(y) of the features.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from kswgd_hpc.dictionary.visited import VisitedDictionary
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.galerkin import row_ranges
 from kswgd_hpc.parallel import quantum_exponent, tiles
+from kswgd_hpc.petsc_types import typed
 from kswgd_hpc.records import Records, Sample
 from kswgd_hpc.sparse_kernels import (
     add_forms,
     columns_of_groups,
     count_visits,
     gather,
-    gather_squares,
     group_edges,
     pattern,
     spread,
@@ -117,16 +117,15 @@ class SparseSpace:
         """q, number of free coefficients."""
         return self.P.shape[1]
 
-    def at_records(self, coefficients: np.ndarray, squares: bool = False) -> np.ndarray:
-        """(N,) sum of psi, or of psi^2, times coefficients (p,) at this rank's records."""
+    def at_records(self, coefficients: np.ndarray) -> np.ndarray:
+        """(N,) sum of psi times coefficients (p,) at this rank's records."""
         found = np.empty(len(self.features.index))
-        (gather_squares if squares else gather)(
-            self.features.index, self.features.factor, self.visited.place, np.append(coefficients, 0.0), found
-        )
+        f = self.features
+        gather(f.index, f.factor, self.visited.place, np.append(coefficients, 0.0), found)
         return found
 
     def summed(self, weights: np.ndarray) -> np.ndarray:
-        """(q,) sum of the free functions times weights (N,) over the records of all ranks, over their number. Collective."""
+        """(q,) mean over the pairs of all ranks of the free functions times weights (N,). Collective."""
         total = np.zeros(self.visited.size + 1)
         spread(self.features.index, self.features.factor, self.visited.place, weights, total)
         self.comm.Allreduce(MPI.IN_PLACE, total, op=MPI.SUM)
@@ -137,7 +136,7 @@ class SparseSpace:
         return self.summed(self.once * self.at_records(self.P @ right))
 
     def lagged(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """(q,) C1, its transpose, or, where the inner product is over both ends, (C1 + C1^T)/2 times right. Collective."""
+        """(q,) C1, its transpose, or (C1 + C1^T)/2 where that is over both ends, times right. Collective."""
         values, other = self.at_records(self.P @ right), np.zeros(len(self.features.index))
         pairs = zip(self.features.of_pairs(values), self.features.of_pairs(other), strict=True)
         for (f, block), (g, _) in pairs:
@@ -163,18 +162,20 @@ class SparseSpace:
         return float(self.size), float(np.clip(np.mean(found), 1.0, self.size))
 
 
-def sparse_space(sample: Sample, dictionary: SparseDictionary, both_ends: bool) -> SparseSpace:
+def sparse_space(sample: Sample, both_ends: bool, coarser: float = 1.0) -> SparseSpace:
     """The functions that the records visit, and the free ones among them. Collective.
 
     Parameters
     ----------
     both_ends : whether the inner product is over both ends of the pairs
+    coarser : factor of the visits from which on a function is free
 
     Raises
     ------
     SpectrumError : there are no pairs, or all functions are constant on them
     """
-    comm, found = sample.comm, features(sample, dictionary)
+    comm, dictionary = sample.comm, sample.dictionary
+    found = features(sample, dictionary)
     once = np.zeros(len(found.index))
     for number, block in found.of_pairs(once):
         number[block.x] += 0.5 if both_ends else 1.0
@@ -196,7 +197,7 @@ def sparse_space(sample: Sample, dictionary: SparseDictionary, both_ends: bool) 
     visits = np.ldexp(totals[functions].astype(float), -exponent)
     del totals, seen
     alone = (found.factor.astype(float) ** 2).sum(axis=2).prod(axis=1) if len(once) else np.empty(0)
-    least = np.ceil(_VISITS * comm.allreduce(float(once @ alone)) / count)
+    least = np.ceil(coarser * _VISITS * comm.allreduce(float(once @ alone)) / count)
     P = prolongation(dictionary, functions, visits, least)
     mean = P.T @ visits / count
     if P.shape[1] < 2:
@@ -204,7 +205,7 @@ def sparse_space(sample: Sample, dictionary: SparseDictionary, both_ends: bool) 
     return SparseSpace(sample, count, VisitedDictionary(dictionary, functions), visits, P, mean, found, once, both_ends)
 
 
-def lagged_matrix(space: SparseSpace, kind: str) -> PETSc.Mat:
+def lagged_matrix(space: SparseSpace) -> PETSc.Mat:
     """The lagged matrix: AIJ for indicator functions, of which one is alive at a point, else the product of features.
 
     Collective; the caller destroys it.
@@ -217,15 +218,15 @@ def lagged_matrix(space: SparseSpace, kind: str) -> PETSc.Mat:
     for here, block in space.features.of_pairs(where):
         x, y = here[block.x].ravel(), here[block.y].ravel()
         total = total + coo_array((np.full(len(x), 1 / space.count), (x, y)), shape=(q, q)).tocsr()
-    return aij_matrix(space.comm, (total + total.T) / 2 if space.both_ends else total, kind)
+    return aij_matrix(space.comm, (total + total.T) / 2 if space.both_ends else total)
 
 
-def energy_matrix(space: SparseSpace, kind: str) -> PETSc.Mat:
+def energy_matrix(space: SparseSpace) -> PETSc.Mat:
     """D + t S of the free functions, S the Dirichlet form: AIJ. Collective; the caller destroys it.
 
-    The largest eigenvalues of C0 v = mu (D + t S) v are 1 / (1 + t lambda) of the slowest functions. Not so the smallest
-    of S v = lambda D v: a function that is rough is small at most of its places, and so is its gradient. The time t is
-    long enough for t S to outweigh D - C0, and short enough for D + t S to be well conditioned.
+    The largest eigenvalues of C0 v = mu (D + t S) v are 1 / (1 + t lambda) of the slowest functions. Not so the
+    smallest of S v = lambda D v: a function that is rough is small at most of its places, and so is its gradient. The
+    time t is long enough for t S to outweigh D - C0, and short enough for D + t S to be well conditioned.
     """
     z, mobility = _states(space)
     time = _short_time(space, z, mobility)
@@ -242,7 +243,7 @@ def energy_matrix(space: SparseSpace, kind: str) -> PETSc.Mat:
         moved = slopes @ mobility(chunk) * (time * space.once[chunk] / space.count)[:, None, None]
         add_forms(group_edges(ids), ids, slopes, moved, P.indptr, P.indices, P.data, rows, inside, data)
     part = csr_array((data, inside, rows), shape=(q, q))
-    return aij_matrix(space.comm, part + _inner_product(space), kind)
+    return aij_matrix(space.comm, part + _inner_product(space))
 
 
 def _short_time(space: SparseSpace, z, mobility) -> float:
@@ -262,7 +263,7 @@ def _short_time(space: SparseSpace, z, mobility) -> float:
 
 
 def _pattern(space: SparseSpace, indices: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Row pointers and columns of the products of free functions that meet in this rank's records, by their features."""
+    """Row pointers and columns of the products of free functions that meet in this rank's records."""
     groups = []
     for part in indices:
         ids = _places(space.visited, part)
@@ -298,9 +299,9 @@ def _places(visited: VisitedDictionary, indices: np.ndarray) -> np.ndarray:
     return np.where(places < visited.size, places, -1).astype(np.int32)
 
 
-def diagonal_matrix(space: SparseSpace, kind: str) -> PETSc.Mat:
+def diagonal_matrix(space: SparseSpace) -> PETSc.Mat:
     """The inner product D. Collective; the caller destroys it."""
-    return aij_matrix(space.comm, _inner_product(space), kind)
+    return aij_matrix(space.comm, _inner_product(space))
 
 
 def _inner_product(space: SparseSpace) -> csr_array:
@@ -309,7 +310,7 @@ def _inner_product(space: SparseSpace) -> csr_array:
     return csr_array(diags_array(space.mean)) if space.comm.rank == 0 else csr_array((q, q))
 
 
-def aij_matrix(comm: MPI.Comm, part: csr_array, kind: str) -> PETSc.Mat:
+def aij_matrix(comm: MPI.Comm, part: csr_array) -> PETSc.Mat:
     """The sum over ranks of their parts (q, q), as a sparse matrix whose rows are shared out. Collective.
 
     Entries of other ranks' rows are sent there by PETSc's COO interface.
@@ -317,7 +318,7 @@ def aij_matrix(comm: MPI.Comm, part: csr_array, kind: str) -> PETSc.Mat:
     matrix = PETSc.Mat().create(comm=comm)
     first, last = row_ranges(part.shape[0], comm)[comm.rank]
     matrix.setSizes(((last - first, part.shape[0]), (last - first, part.shape[0])))
-    matrix.setType(kind)
+    typed(matrix, "aij")
     rows = np.repeat(np.arange(part.shape[0], dtype=PETSc.IntType), np.diff(part.indptr))
     _set_coo(matrix, rows, part.indices.astype(PETSc.IntType), part.data.astype(PETSc.ScalarType))
     matrix.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATIONS, False)

@@ -13,10 +13,10 @@ from numba import njit
 
 @njit(cache=True)
 def _expand(index, factor, m, ids, values):
-    """Indices and values of the features of a record; returns their number."""
+    """Indices and values of the products of all factors but the last; returns their number."""
     ids[0], values[0] = 0, 1.0
     size, width = 1, index.shape[2]
-    for a in range(index.shape[1]):
+    for a in range(index.shape[1] - 1):
         for s in range(size - 1, -1, -1):  # from the end: in place
             base, value = ids[s], values[s]
             for t in range(width - 1, -1, -1):
@@ -30,65 +30,66 @@ def _expand(index, factor, m, ids, values):
 @njit(cache=True)
 def count_visits(index, factor, weight, scale, totals):
     """totals[i] += sum of feature i times weight, in integer multiples of 1 / scale: the same bits in any order."""
-    k = index.shape[2] ** index.shape[1]
-    ids, values = np.empty(k, np.int64), np.empty(k)
+    last, width = index.shape[1] - 1, index.shape[2]
+    ids, values = np.empty(width**last, np.int64), np.empty(width**last)
     for m in range(len(index)):
-        for t in range(_expand(index, factor, m, ids, values)):
-            if ids[t] >= 0:
-                totals[ids[t]] += np.int64(np.rint(values[t] * weight[m] * scale))
+        for s in range(_expand(index, factor, m, ids, values)):
+            for t in range(width if ids[s] >= 0 else 0):
+                step = index[m, last, t]
+                if step >= 0:
+                    value = values[s] * factor[m, last, t]
+                    totals[ids[s] + step] += np.int64(np.rint(value * weight[m] * scale))
 
 
 @njit(cache=True)
 def combine(index, factor, place, coefficients):
     """(n, r) values of combinations of the features, coefficients (p + 1, r)."""
-    k = index.shape[2] ** index.shape[1]
-    ids, values = np.empty(k, np.int64), np.empty(k)
+    last, width = index.shape[1] - 1, index.shape[2]
+    ids, values = np.empty(width**last, np.int64), np.empty(width**last)
     found = np.zeros((len(index), coefficients.shape[1]))
     for m in range(len(index)):
-        for t in range(_expand(index, factor, m, ids, values)):
-            if ids[t] >= 0:
-                row, value = place[ids[t]], values[t]
-                for r in range(coefficients.shape[1]):
-                    found[m, r] += value * coefficients[row, r]
+        for s in range(_expand(index, factor, m, ids, values)):
+            for t in range(width if ids[s] >= 0 else 0):
+                step = index[m, last, t]
+                if step >= 0:
+                    row, value = place[ids[s] + step], values[s] * factor[m, last, t]
+                    for r in range(coefficients.shape[1]):
+                        found[m, r] += value * coefficients[row, r]
     return found
 
 
 @njit(cache=True)
 def gather(index, factor, place, coefficients, found):
     """found[m] = sum of the features times coefficients (p + 1,)."""
-    k = index.shape[2] ** index.shape[1]
-    ids, values = np.empty(k, np.int64), np.empty(k)
+    last, width = index.shape[1] - 1, index.shape[2]
+    ids, values = np.empty(width**last, np.int64), np.empty(width**last)
     for m in range(len(index)):
         total = 0.0
-        for t in range(_expand(index, factor, m, ids, values)):
-            if ids[t] >= 0:
-                total += values[t] * coefficients[place[ids[t]]]
-        found[m] = total
-
-
-@njit(cache=True)
-def gather_squares(index, factor, place, coefficients, found):
-    """found[m] = sum of the squares of the features times coefficients (p + 1,)."""
-    k = index.shape[2] ** index.shape[1]
-    ids, values = np.empty(k, np.int64), np.empty(k)
-    for m in range(len(index)):
-        total = 0.0
-        for t in range(_expand(index, factor, m, ids, values)):
-            if ids[t] >= 0:
-                total += values[t] ** 2 * coefficients[place[ids[t]]]
+        for s in range(_expand(index, factor, m, ids, values)):
+            part = 0.0
+            for t in range(width if ids[s] >= 0 else 0):
+                step = index[m, last, t]
+                if step >= 0:
+                    part += factor[m, last, t] * coefficients[place[ids[s] + step]]
+            total += values[s] * part
         found[m] = total
 
 
 @njit(cache=True)
 def spread(index, factor, place, weights, totals):
     """totals (p + 1,) += sum over records of the features times weights (n,)."""
-    k = index.shape[2] ** index.shape[1]
-    ids, values = np.empty(k, np.int64), np.empty(k)
+    last, width = index.shape[1] - 1, index.shape[2]
+    ids, values = np.empty(width**last, np.int64), np.empty(width**last)
     for m in range(len(index)):
         weight = weights[m]
-        for t in range(_expand(index, factor, m, ids, values)):
-            if ids[t] >= 0:
-                totals[place[ids[t]]] += values[t] * weight
+        if weight == 0.0:
+            continue
+        for s in range(_expand(index, factor, m, ids, values)):
+            value = values[s] * weight
+            for t in range(width if ids[s] >= 0 else 0):
+                step = index[m, last, t]
+                if step >= 0:
+                    totals[place[ids[s] + step]] += value * factor[m, last, t]
 
 
 @njit(cache=True)

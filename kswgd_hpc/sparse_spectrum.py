@@ -1,15 +1,15 @@
-"""Spectra of large sparse dictionaries: few functions out of many, then the problem of those few without any shortcut.
+"""Spectra of large sparse dictionaries: few functions out of many, then the problem of those few without shortcuts.
 
-SLEPc finds eigenfunctions for the diagonal inner product D of `sparse_galerkin`: A v = mu D v takes no factorisation and
-no inner solver, and damps what is rough on the scale of the grid. The dense pipeline then solves the problem as it is
-stated in method.md, with the Gram matrix itself, in the span of these functions. By the variational principle that
+SLEPc finds eigenfunctions for the diagonal inner product D of `sparse_galerkin`: A v = mu D v takes no factorisation
+and no inner solver, and damps what is rough on the scale of the grid. The dense pipeline then solves the problem as
+method.md has it, with the Gram matrix itself, in the span of these functions. By the variational principle that
 leaves of the damping its square, and all certificates are those of the dense pipeline.
 
-What q functions gain by fitting the noise of n pairs is taken off the eigenvalues. To the noise belongs the variance of
-the residual phi(y) - mu phi(x), at each point as large as the functions there are free, sum_i psi_i^2 / D_i: for
-`reversible` mu is found from mu + c / mu, see `spectrum._less_optimistic`, with c = q R / (2 n), q the degrees of freedom
-that D leaves, R the mean squared residual weighed so. For `dirichlet` the rate is raised by q E / (n d), with E the energy
-weighed so, of which a function in one direction out of d finds its share.
+What q functions gain by fitting the noise of n pairs is taken off the eigenvalues. The noise is that of the residual
+phi(y) - mu phi(x), and counts where functions are free, sum_i psi_i / D_i. For `reversible` mu is found from
+mu + c / mu, see `spectrum._less_optimistic`, with c = q R / (2 n), q the degrees of freedom that D leaves, R the mean
+squared residual weighed so. For `dirichlet` the rate is raised by q E / (n d), with E the energy weighed so, of which a
+function in one direction out of d finds its share.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from kswgd_hpc.dictionary.visited import CombinedDictionary
 from kswgd_hpc.eigensolver import converge
 from kswgd_hpc.estimators import Estimator, energy
 from kswgd_hpc.galerkin import assemble, pair_sums
-from kswgd_hpc.petsc_types import Types
 from kswgd_hpc.records import Pairs, Sample
 from kswgd_hpc.sparse_galerkin import (
     SparseSpace,
@@ -39,6 +38,7 @@ from kswgd_hpc.sparse_galerkin import (
 from kswgd_hpc.spectrum import Space, Spectrum, solve
 
 SUPPORTED = ("reversible", "dirichlet", "edmd")
+_TOLERANCE = 1e-8  # of eigenvectors whose error in the eigenvalue is the square of theirs
 _MORE = 4  # functions beyond those asked for: their span holds the others better
 _UNSURE = 0.25  # of what is taken off for fitted noise, how much is not known
 
@@ -47,12 +47,11 @@ _UNSURE = 0.25  # of what is taken off for fitted noise, how much is not known
 class Found:
     """The few functions of one dictionary, and the problem in their span.
 
-    space : all functions; sample : the records seen through the few; freedom : degrees of freedom
-    spectrum, small : in the span, as it is; gain : (k,) what the values owe to fitted noise, the constant one included
+    count : number of pairs; freedom : degrees of freedom that fit them
+    spectrum, small : in the span, as it is; gain : (r,) what the values owe to fitted noise
     """
 
-    space: SparseSpace
-    sample: Sample
+    count: float
     freedom: float
     spectrum: Spectrum
     small: Space
@@ -65,7 +64,6 @@ def solve_sparse(
     lag_time: float,
     modes: int,
     names: tuple[str, ...],
-    types: Types,
     overlap: float = 1.0,
     options: Mapping[str, object] | None = None,
 ) -> tuple[Spectrum, Space]:
@@ -76,7 +74,6 @@ def solve_sparse(
     sample : the records and a sparse dictionary
     estimator, lag_time, modes, overlap, options : see `spectrum.solve`
     names : of the sums wanted in the span of the eigenfunctions, see `galerkin.assemble`
-    types : of matrices
 
     Returns
     -------
@@ -86,16 +83,14 @@ def solve_sparse(
     ------
     SpectrumError : nothing to solve, or the eigensolver failed
     """
-    found = _found(sample, estimator, lag_time, modes, names, types, options)
+    found = _found(sample, estimator, lag_time, modes, names, options)
     spectrum = _corrected(found, estimator, lag_time)
     coarser = sample.dictionary.coarser()
     error = np.full(len(spectrum.rates), np.nan)
     if coarser is not None and coarser.size >= 4:
-        rough = replace(sample, dictionary=coarser)
-        other = _corrected(
-            _found(rough, estimator, lag_time, modes, estimator.matrices, types, options), estimator, lag_time
-        )
-        error = _change(spectrum.rates, other.rates, estimator.symmetric)
+        rough, factor = replace(sample, dictionary=coarser), sample.dictionary.size / coarser.size
+        other = _found(rough, estimator, lag_time, modes, estimator.matrices, options, factor)
+        error = _change(spectrum.rates, _corrected(other, estimator, lag_time).rates, estimator.symmetric)
     fitted = np.abs(spectrum.rates - found.spectrum.rates)
     error = np.hypot(error, _UNSURE * fitted)
     error[0] = 0.0
@@ -103,11 +98,13 @@ def solve_sparse(
     return _taken(replace(spectrum, dictionary_error=error, floor=floor), resolved, modes), found.small
 
 
-def _found(sample: Sample, estimator: Estimator, lag_time: float, modes: int, names, types: Types, options) -> Found:
-    space = sparse_space(sample, sample.dictionary, estimator.name == "reversible")
+def _found(
+    sample: Sample, estimator: Estimator, lag_time: float, modes: int, names, options, coarser: float = 1.0
+) -> Found:
+    space = sparse_space(sample, estimator.name == "reversible", coarser)
     kept = min(modes - 1, space.size - 1)
     count = min(kept + _MORE, space.size - 1)
-    functions = _functions(space, estimator, count, types, options)
+    functions = _functions(space, estimator, count, options)
     few = replace(sample, dictionary=CombinedDictionary(space.visited, space.P @ functions))
     sums = assemble(few, names)
     spectrum, small = solve(sums, estimator, lag_time, functions.shape[1] + 1, 1e-13)
@@ -115,14 +112,14 @@ def _found(sample: Sample, estimator: Estimator, lag_time: float, modes: int, na
     full, smoothed = space.degrees()
     freedom = full if estimator.name == "dirichlet" else smoothed
     gain = np.append(0.0, _gain(space, few, estimator, spectrum, freedom))
-    return Found(space, few, freedom, spectrum, small, gain)
+    return Found(space.count, freedom, spectrum, small, gain)
 
 
-def _functions(space: SparseSpace, estimator: Estimator, count: int, types: Types, options) -> np.ndarray:
+def _functions(space: SparseSpace, estimator: Estimator, count: int, options) -> np.ndarray:
     """(q, k) real functions that span the leading eigenfunctions and, where they are others, those of the adjoint."""
     without_lag = not estimator.pairs
-    A = product_matrix(space, space.gram) if without_lag else lagged_matrix(space, types.aij)
-    B = (energy_matrix if without_lag else diagonal_matrix)(space, types.aij)
+    A = product_matrix(space, space.gram) if without_lag else lagged_matrix(space)
+    B = (energy_matrix if without_lag else diagonal_matrix)(space)
     made = [A, B]
     try:
         right = _pairs(A, B, estimator.symmetric, without_lag, count, options)
@@ -158,7 +155,7 @@ def _pairs(A: PETSc.Mat, B: PETSc.Mat, symmetric: bool, iterate: bool, count: in
         eps.setProblemType(SLEPc.EPS.ProblemType.GHEP if symmetric else SLEPc.EPS.ProblemType.GNHEP)
         eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
         eps.setDimensions(wanted, min(B.getSize()[0], max(2 * wanted, wanted + 40)), PETSc.DECIDE)
-        eps.setTolerances(1e-9, 2000)
+        eps.setTolerances(_TOLERANCE, 2000)
         eps.setInitialSpace(start)
         if symmetric:
             eps.setDeflationSpace(constant)
@@ -168,6 +165,8 @@ def _pairs(A: PETSc.Mat, B: PETSc.Mat, symmetric: bool, iterate: bool, count: in
         ksp.setTolerances(rtol=1e-10, max_it=2000)
         ksp.getPC().setType(PETSc.PC.Type.JACOBI)
         database = PETSc.Options()
+        if not database.hasName("eps_purify"):
+            database["eps_purify"] = False  # B is not singular
         for name, value in (options or {}).items():
             database[name] = value
         eps.setFromOptions()
@@ -203,12 +202,9 @@ def _gain(space: SparseSpace, few: Sample, estimator: Estimator, spectrum: Spect
     k, n = len(spectrum.rates) - 1, space.count
     if not estimator.symmetric or not k:
         return np.zeros(k)  # noise of the two eigenfunctions of a pair, left and right, is independent
-    mu, coefficients, offsets = (
-        spectrum.eigenvalues[1:].real,
-        spectrum.coefficients[:, 1:].real,
-        spectrum.offsets[1:].real,
-    )
-    # how free the functions are at a point, as one more function of it; it is judged by psi_i instead of psi_i^2
+    mu = spectrum.eigenvalues[1:].real
+    coefficients, offsets = spectrum.coefficients[:, 1:].real, spectrum.offsets[1:].real
+    # how free the functions are at a point, itself a function in the span
     free = CombinedDictionary(space.visited, (space.P @ (1 / space.mean))[:, None])
 
     def weighed(pairs: Pairs) -> np.ndarray:
@@ -257,7 +253,7 @@ def _resolved(found: Found, spectrum: Spectrum, estimator: Estimator, lag_time: 
     if not estimator.pairs:
         return np.ones(len(spectrum.rates), dtype=bool), 0.0
     degrees = found.freedom * (2 if estimator.symmetric else 1)
-    floor = float(np.sqrt(degrees / (found.space.count * min(1.0, overlap))))
+    floor = float(np.sqrt(degrees / (found.count * min(1.0, overlap))))
     values = spectrum.eigenvalues.real if estimator.symmetric else np.abs(spectrum.eigenvalues)
     return (values > floor) | (np.arange(len(values)) == 0), floor
 
@@ -265,5 +261,6 @@ def _resolved(found: Found, spectrum: Spectrum, estimator: Estimator, lag_time: 
 def _taken(spectrum: Spectrum, resolved: np.ndarray, modes: int) -> Spectrum:
     """Those modes that are resolved."""
     order = np.flatnonzero(resolved)
+    order = order[np.argsort(spectrum.rates[order].real.round(12), kind="stable")]
     fewer = {name: value[..., order] for name, value in vars(spectrum).items() if isinstance(value, np.ndarray)}
     return replace(spectrum, **fewer, rejected=max(0, modes - len(order)))

@@ -33,9 +33,13 @@ class StationaryMeans:
         """The spectrum with eigenfunctions of mean zero under the corrected law."""
         return replace(spectrum, offsets=spectrum.offsets - np.concatenate([[0.0], self.means]))
 
+    def density(self, spectrum: Spectrum, states: np.ndarray) -> np.ndarray:
+        """(n,) density of the corrected law to that of the ensemble at states (d, n), clipped at zero."""
+        return np.maximum(1 + spectrum.eigenfunctions(states)[:, 1:].real @ self.means, 0.0)
+
     def weights(self, spectrum: Spectrum, states: np.ndarray) -> np.ndarray:
-        """(n,) weights of ensemble states (d, n) under the corrected law, clipped at zero, summing to one."""
-        weights = np.maximum(1 + spectrum.eigenfunctions(states)[:, 1:].real @ self.means, 0.0)
+        """(n,) weights of ensemble states (d, n) under the corrected law, summing to one."""
+        weights = self.density(spectrum, states)
         return weights / weights.sum()
 
 

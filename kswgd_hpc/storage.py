@@ -30,11 +30,25 @@ class Rows:
     local : (n, ...) array, rows start..start + n of the dataset
     start : first row
     total : rows of the whole dataset
+    axis : along which the rows lie, 0 or 1
     """
 
     local: np.ndarray
     start: int
     total: int
+    axis: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole dataset."""
+        shape = self.local.shape
+        return (*shape[: self.axis], self.total, *shape[self.axis + 1 :])
+
+    def put(self, dataset: h5py.Dataset) -> None:
+        """Write this rank's rows."""
+        count = self.local.shape[self.axis]
+        if count and self.local.size:
+            dataset[(slice(None),) * self.axis + (slice(self.start, self.start + count),)] = self.local
 
 
 def version() -> str:
@@ -54,7 +68,7 @@ def write_results(comm: MPI.Comm, directory: Path, datasets: Mapping[str, Any], 
     ----------
     directory : exists
     datasets : path in the file -> array (the same on every rank), string, or Rows
-    attributes : of the file
+    attributes : of the file; a name with the path of a group in front belongs to that group
 
     Returns
     -------
@@ -65,21 +79,23 @@ def write_results(comm: MPI.Comm, directory: Path, datasets: Mapping[str, Any], 
     try:
         (_write_parallel if parallel_hdf5(comm) else _write_serial)(comm, partial, datasets, attributes)
         from_root(comm, lambda: _into_place(partial, target))
-    except BaseException:
+    except BaseException as error:
         if comm.rank == 0:
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError | RuntimeError):  # HDF5 says that a disk is full in either
+            raise DataError(
+                f"output.directory: cannot write {RESULTS} to {directory}: {error}; make room there and --resume"
+            ) from error
         raise
     return target
 
 
 def _write_parallel(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
     with h5py.File(path, "w", driver="mpio", comm=comm) as file:
-        file.attrs.update(attributes)
+        _set(file, attributes)
         for name, value in datasets.items():
             if isinstance(value, Rows):
-                dataset = _create(file, name, value)
-                if len(value.local):
-                    dataset[value.start : value.start + len(value.local)] = value.local
+                value.put(_create(file, name, value))
             else:
                 array = _plain(value)
                 dataset = file.create_dataset(name, shape=array.shape, dtype=array.dtype)
@@ -91,25 +107,30 @@ def _write_serial(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
     """Rank 0 writes; the others hand over their rows one after the other, so that it holds one share at a time."""
     file = h5py.File(path, "w") if comm.rank == 0 else None
     if file is not None:
-        file.attrs.update(attributes)
+        _set(file, attributes)
     for name, value in datasets.items():
         if not isinstance(value, Rows):
             if file is not None:
                 file.create_dataset(name, data=_plain(value))
         elif file is None:
-            comm.send((value.start, value.local), dest=0, tag=7)
+            comm.send(value, dest=0, tag=7)
         else:
             dataset = _create(file, name, value)
-            dataset[value.start : value.start + len(value.local)] = value.local
+            value.put(dataset)
             for source in range(1, comm.size):
-                start, rows = comm.recv(source=source, tag=7)
-                dataset[start : start + len(rows)] = rows
+                comm.recv(source=source, tag=7).put(dataset)
     if file is not None:
         file.close()
 
 
+def _set(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    for path, value in attributes.items():
+        group, _, name = path.rpartition("/")
+        file.require_group(group or "/").attrs[name] = value
+
+
 def _create(file: h5py.File, name: str, value: Rows) -> h5py.Dataset:
-    return file.create_dataset(name, shape=(value.total, *value.local.shape[1:]), dtype=value.local.dtype)
+    return file.create_dataset(name, shape=value.shape, dtype=value.local.dtype)
 
 
 def _plain(value: Any) -> np.ndarray:

@@ -197,10 +197,7 @@ def membership(system: System | None, dimension: int, sets, path: str) -> Callab
         text, where = getattr(sets, name), f"{path}.{name}"
         if system is not None:
             return observable(system, text, where)
-        names = [f"x{i + 1}" for i in range(dimension)]
-        with key(where):
-            expression = Expression(text, names, reductions=True)
-        return lambda states: expression(dict(zip(names, states, strict=True)))
+        return expression_of_components(dimension, text, where)
 
     in_a, in_b = inside("A"), inside("B")
 
@@ -213,6 +210,14 @@ def membership(system: System | None, dimension: int, sets, path: str) -> Callab
         return a + 2 * b.astype(np.int8)
 
     return label
+
+
+def expression_of_components(dimension: int, text: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Function of states (d, batch) -> (batch,) from an expression in their components x1, x2, ...: of data."""
+    names = [f"x{i + 1}" for i in range(dimension)]
+    with key(path):
+        expression = Expression(text, names, reductions=True)
+    return lambda states: np.broadcast_to(expression(dict(zip(names, states, strict=True))), states.shape[1])
 
 
 def observable(system: System, text: str, path: str) -> Callable[[np.ndarray], np.ndarray]:

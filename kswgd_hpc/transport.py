@@ -2,199 +2,123 @@
 
 With m_k the mean of phi_k over all particles, F = 1/2 sum_k m_k^2 / lambda_k decreases along (3) for any number
 of particles, since dF/dt = -mean |grad kappa|_M^2. That makes F the judge of a step: one that raises it is taken
-back. A step needs psi at the particles once, and one Allreduce of r + 1 numbers.
+back. A step needs psi at the particles once, and one Allreduce of r + O(1) numbers.
+
+Along a particle's path d log rho/dt = -(rho - 1), and rho - 1 = sum_k m_k phi_k as far as the modes resolve it: each
+particle carries the ratio of its law's density to the invariant one, at the cost of one more column in a product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from kswgd_hpc.backend import array_module, to_host
 from kswgd_hpc.errors import TransportError
-from kswgd_hpc.parallel import Block, cut, quantum_exponent, to_fixed
-from kswgd_hpc.spectrum import Spectrum
+from kswgd_hpc.flow import Field, Flow, LocalFlow, Tally, Tile, particle_blocks
+from kswgd_hpc.transport_saves import Saves
 
-_BLOCK = 128
-_MAX_BLOCKS = 256
+__all__ = ["Flow", "History", "LocalFlow", "State", "Steps", "floor", "particle_blocks", "transport"]
+
+_FIRST_STEP = 0.02
+_RISE = 0.01  # of F that is put up with: where few particles are on their way between sets it hardly falls
+_BENT = 0.25  # of the longest move: the part of a move that comes from the change of velocity
 _LARGEST_STEP = 0.5
 _SMALLEST_STEP = 1e-6
+_GROWTH = 1.25
+_MOST_GROWTH = 4.0  # of a step over the one before, in the extrapolation of velocities
+_AT_REST = 1e-8  # of the expectation for independent draws: nothing resolved is left to move
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far and in what steps the flow goes.
+
+    most : accepted steps
+    size : fixed h in flow time, or None for an automatic one
+    displacement : largest move of a particle in an automatic step, in standard deviations of the ensemble; particles
+        that would move farther take steps of their own
+    tolerance : error of an automatic step, root mean square over particles, in the same unit
+    times : flow times that steps land on, ascending
+    end : flow time to go to, or None for the last of `times`
+    at_floor : whether to stop where the resolved modes are those of independent draws, once `times` are past
+    """
+
+    most: int = 400
+    size: float | None = None
+    displacement: float = 0.25
+    tolerance: float = 0.01
+    times: Sequence[float] = ()
+    end: float | None = None
+    at_floor: bool = True
+
+    @property
+    def landings(self) -> list[float]:
+        """All flow times that a step has to land on."""
+        return sorted({*self.times, *([] if self.end is None else [self.end])})
 
 
 @dataclass(frozen=True)
 class History:
-    """Per accepted step: flow time, means of the resolved modes (constant left out), step, largest displacement.
+    """Per accepted step, the start included where a quantity has a value there.
 
-    time : (n + 1,), mode_means : (n + 1, r - 1), step_size : (n,), displacement : (n,) in scaled coordinates
+    time : (n + 1,), mode_means : (n + 1, r - 1) of the resolved modes, the constant left out
+    step_size : (n,), displacement : (n,) largest in scaled coordinates, error : (n,) estimate, root mean square
+    kl : (n + 1, GROUPS) mean logarithm of the resolved density ratio 1 + sum m_k phi_k over each group of particles,
+        kl_carried : of the ratio that each particle carries; nan for a group without particles
+    group_sizes : (GROUPS,)
     """
 
     time: np.ndarray
     mode_means: np.ndarray
     step_size: np.ndarray
     displacement: np.ndarray
+    error: np.ndarray
+    kl: np.ndarray
+    kl_carried: np.ndarray
+    group_sizes: np.ndarray
     converged: bool
 
+    def overall(self, logarithms: np.ndarray) -> np.ndarray:
+        """(n + 1,) means over all particles of `kl` or `kl_carried`."""
+        return np.nansum(logarithms * self.group_sizes, axis=1) / self.group_sizes.sum()
 
-def particle_blocks(particles: int) -> list[Block]:
-    """Blocks of about 128 particles, at most 256 of them, cut the same way on any number of ranks."""
-    return cut(particles, min(_MAX_BLOCKS, -(-particles // _BLOCK)))
 
+@dataclass
+class State:
+    """All that the loop carries from step to step: what a restart needs, with nothing that could be recomputed.
 
-class Flow:
-    """The velocity field (3) and its one collective reduction, for the particles of this rank.
+    Arrays belong to this rank's particles; the rest is the same on every rank.
 
-    Works in scaled coordinates z, where (3) reads dz/dt = -K grad_z kappa with K the mobility of z; the same code
-    runs on NumPy and CuPy arrays.
-
-    Parameters
-    ----------
-    comm : communicator
-    spectrum : real eigenpairs
-    mobility : (c, c) mobility K of the coordinates
-    blocks : this rank's blocks
-    particles : N, over all ranks
-    xp : array module
+    z : (n, c) scaled coordinates, or states (n, d) for a LocalFlow
+    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse
+    gradient, previous : (n, c) what is integrated, here and a step ago
+    excess : (n,) rho - 1 by the modes; log_ratio : (n,) logarithm of the ratio that each particle carries
+    time, h, previous_h : flow time, next and last step
+    error : sum of squared errors of the last step by block, not reduced yet
+    record : rows of the history
     """
 
-    def __init__(self, comm: MPI.Comm, spectrum: Spectrum, mobility, blocks: list[Block], particles: int, xp=np):
-        self.comm = comm
-        self.particles = particles
-        self.rates = spectrum.rates.real[1:]
-        self._modes = xp.asarray(spectrum.coefficients.real[:, 1:])
-        self._offsets = spectrum.offsets.real[1:]
-        self._mobility = xp.asarray(mobility)
-        self._dictionary = spectrum.dictionary
-        start = blocks[0].start if blocks else 0
-        self._slices = [slice(block.start - start, block.stop - start) for block in blocks]
-        self._terms = len(particle_blocks(particles))
-        self._exponent: int | None = None
-        self._operator = MPI.Op.Create(_sum_and_maximum, commute=True)
+    z: Any
+    impulse: Any
+    gradient: Any
+    previous: Any
+    excess: Any
+    log_ratio: Any
+    means: np.ndarray
+    time: float = 0.0
+    h: float = _FIRST_STEP
+    previous_h: float = 0.0
+    error: np.ndarray | None = None
+    record: list[tuple] = field(default_factory=list)
 
-    def close(self) -> None:
-        """Free the reduction operator."""
-        self._operator.Free()
-
-    def means(self, values: list, displacement: float) -> tuple[np.ndarray, float]:
-        """m_k over all particles, and the largest displacement over all ranks. Collective: one Allreduce.
-
-        The mean is a sum of integers, so it has the same bits on any number of ranks; the displacement travels in
-        the same message as the bits of a non-negative double, which order as integers.
-        """
-        sums = [to_host(psi.sum(axis=0) @ self._modes) / self.particles for psi in values]
-        if self._exponent is None:
-            self._exponent = self._fix_scale(sums)
-        message = np.zeros(len(self.rates) + 1, dtype=np.int64)
-        for part in sums:
-            if not np.abs(part).max(initial=0.0) * 2.0**self._exponent < 2.0**62 / self._terms:
-                raise TransportError(
-                    "a particle left the region where the features are bounded; use a gaussian dictionary, "
-                    "or a smaller kswgd.step_size"
-                )
-            message[:-1] += to_fixed(part, self._exponent)
-        message[-1:] = np.array([displacement]).view(np.int64)
-        self.comm.Allreduce(MPI.IN_PLACE, message, op=self._operator)
-        return np.ldexp(message[:-1].astype(float), -self._exponent) + self._offsets, float(message[-1:].view(float)[0])
-
-    def _fix_scale(self, sums: list[np.ndarray]) -> int:
-        """Fixed-point scale for the whole flow: what bounded features can reach, or far above the start. Collective."""
-        bound = self._dictionary.bound * float(abs(self._modes).sum(axis=0).max())
-        if not np.isfinite(bound):
-            start = max((float(np.abs(part).max()) for part in sums), default=0.0)
-            bound = 2.0**12 * max(self.comm.allreduce(start, op=MPI.MAX) * self._terms, 1.0)
-        # a block holds at most 1 / blocks of all particles, up to rounding in the cut
-        return quantum_exponent(2 * bound / self._terms, self._terms)
-
-    def values(self, z) -> list:
-        """Features of each block: fixed shapes, hence fixed bits."""
-        return [self._dictionary.values(z[part]) for part in self._slices]
-
-    def gradient(self, z, values: list, means: np.ndarray):
-        """(n, c) gradient of kappa = sum_k (m_k / lambda_k) phi_k in z."""
-        weights = self._modes @ array_module(self._modes).asarray(means / self.rates)
-        return self._join(
-            [self._dictionary.gradient(z[part], weights, psi) for part, psi in zip(self._slices, values, strict=True)],
-            z,
-        )
-
-    def excess(self, means: np.ndarray) -> float:
-        """N sum m_k^2, about the number of modes for independent draws of the invariant law."""
-        return self.particles * float(means @ means)
-
-    def displacement(self, impulse):
-        """(n, c) move of z for an integral of grad kappa over time: -K impulse."""
-        return self._join([-(impulse[part] @ self._mobility) for part in self._slices], impulse)
-
-    def arrive(self, z, move):
-        """Where the particles at z are after a move."""
-        return z + move
-
-    def largest(self, z, move) -> float:
-        """Longest of the moves of this rank's particles, in scaled coordinates."""
-        return _largest(move)
-
-    def _join(self, parts: list, like):
-        """Rows of all blocks of this rank; matrix products are taken block by block, for the sake of fixed bits."""
-        return array_module(like).concatenate(parts) if parts else like[:0]
-
-
-class LocalFlow(Flow):
-    """The same flow where the mobility of the coordinates depends on the state: it moves states, rows x (n, d).
-
-    M(x) stands in the velocity, not in front of an integral of gradients: `gradient` gives M grad kappa in state space.
-    After each move states return to where the system can be, such as a manifold.
-
-    Parameters
-    ----------
-    mobility : M of the states; the others as for Flow
-    """
-
-    def __init__(self, comm: MPI.Comm, spectrum: Spectrum, mobility, blocks: list[Block], particles: int):
-        super().__init__(comm, spectrum, 0.0, blocks, particles)
-        self._coordinates = spectrum.coordinates
-        self._state_mobility = mobility
-        self._retract = getattr(mobility, "retract", None)
-
-    def values(self, x) -> list:
-        """Features of each block."""
-        return [self._dictionary.values(self._coordinates.of_rows(x[part])) for part in self._slices]
-
-    def gradient(self, x, values: list, means: np.ndarray):
-        """(n, d) M(x) grad kappa."""
-        weights = self._modes @ (means / self.rates)
-        parts = []
-        for part, psi in zip(self._slices, values, strict=True):
-            slope = self._dictionary.gradient(self._coordinates.of_rows(x[part]), weights, psi)
-            parts.append(self._coordinates.lift(slope, self._state_mobility, np.ascontiguousarray(x[part].T)))
-        return self._join(parts, x)
-
-    def displacement(self, impulse):
-        """(n, d) move of x for an integral of M grad kappa over time."""
-        return -impulse
-
-    def arrive(self, x, move):
-        """Where the particles at x are after a move: on the manifold, if there is one."""
-        end = x + move
-        return end if self._retract is None else np.ascontiguousarray(self._retract(np.ascontiguousarray(end.T)).T)
-
-    def largest(self, x, move) -> float:
-        """Longest of the moves of this rank's particles, in scaled coordinates."""
-        still = np.zeros(x.shape[1])
-        moves = [
-            self._coordinates.velocity(np.ascontiguousarray(move[part].T), np.ascontiguousarray(x[part].T), still)
-            for part in self._slices
-        ]
-        return max((_largest(move) for move in moves), default=0.0)
-
-
-def _sum_and_maximum(incoming, outgoing, _datatype) -> None:
-    """MPI reduction: all entries are added, except the last, of which the larger is kept."""
-    a, b = np.frombuffer(incoming, dtype=np.int64), np.frombuffer(outgoing, dtype=np.int64)
-    last = max(a[-1], b[-1])
-    b += a
-    b[-1] = last
+    @property
+    def steps(self) -> int:
+        """Accepted steps."""
+        return len(self.record) - 1
 
 
 def floor(modes: int) -> float:
@@ -205,86 +129,289 @@ def floor(modes: int) -> float:
 def transport(
     flow: Flow,
     z,
-    steps: int,
-    step_size: float | None,
-    displacement_limit: float = 0.25,
+    steps: Steps,
+    ratio=None,
+    visit: Callable[[State], None] = lambda state: None,
     progress: Callable[[int, float], None] = lambda step, excess: None,
+    saves: Saves | None = None,
 ):
     """Move particles by (3) until their resolved modes are those of independent draws. Collective.
 
     N sum m_k^2 of r modes is r + sqrt(2 r) N(0, 1) for independent draws: the flow has converged below the `floor`, and
-    goes on to the mean r, since stopping at the floor would leave particles that are always on the far side of it.
+    goes on to the mean r, since stopping at the floor would leave particles that are always on the far side of it; and
+    likewise to the mean k of the first k modes, for every k.
 
-    Steps are Adams-Bashforth of second order (one velocity a step), Euler for the first. An automatic step grows
-    while F decreases and nothing moves farther than the limit, and is halved and retaken otherwise.
+    Steps are Adams-Bashforth of second order (one velocity a step), Euler for the first. The difference to the
+    trapezoidal rule, known once the next velocity is, tells the error of a step. An automatic step grows as far as that
+    allows, and is halved and retaken where F rises. The few particles that would move farther than the limit, or whose
+    velocity changes much, are moved in steps of their own through the field of the step's middle, see `Flow.glide`.
 
     Parameters
     ----------
     flow : velocity field
     z : (n, c) scaled coordinates of this rank's particles; their states (n, d) for a LocalFlow
-    steps : at most this many accepted steps
-    step_size : fixed h in flow time, or None for an automatic one
-    displacement_limit : largest move in one step, in standard deviations of the ensemble
+    steps : how far, in what steps
+    ratio : (n,) density ratio at the start; None for that which the modes resolve
+    visit : called with the state at the start and after each accepted step
     progress : called with the number of steps and N sum m^2 over its floor
+    saves : where to go on from, and to save; None for nowhere
 
     Returns
     -------
-    z : where the particles end
-    impulse : (n, c) integral of grad kappa over flow time, so that x = x_0 - M J^T D^-1 impulse; not for a LocalFlow
+    state : where the particles end; its impulse means nothing for a LocalFlow
     history : History
 
     Raises
     ------
     TransportError : no step decreases F, or a fixed step diverges
     """
-    automatic = step_size is None
-    values = flow.values(z)
-    means, _ = flow.means(values, 0.0)
-    gradient = flow.gradient(z, values, means)
-    # the first step is limited by the velocity at the start: the only extra reduction there is
-    speed = flow.comm.allreduce(flow.largest(z, flow.displacement(gradient)), op=MPI.MAX)
-    h = min(0.05, displacement_limit / max(speed, 1e-300)) if automatic else step_size
-    impulse, previous, previous_h = z * 0, None, 0.0
-    time, record = 0.0, [(0.0, means, 0.0, 0.0)]
-    target = floor(len(flow.rates))
-    energy = _energy(means, flow.rates)
-    while len(record) <= steps and flow.excess(means) > len(flow.rates):
-        effective = gradient if previous is None else gradient + (gradient - previous) * (h / (2 * previous_h))
-        move = flow.displacement(effective) * h
-        trial = flow.arrive(z, move)
-        values = flow.values(trial)
-        new_means, moved = flow.means(values, flow.largest(z, move))
-        new_energy = _energy(new_means, flow.rates)
-        if not np.isfinite(new_energy + moved):
+    state = State(z, z * 0, z * 0, z * 0, z[:, 0] * 0, z[:, 0] * 0, np.empty(0))
+    if saves is None or not saves.restored(flow, state):
+        state = _started(flow, z, steps, ratio)
+        visit(state)
+    target, landings = floor(len(flow.rates)), steps.landings
+    trial = state.z * 0
+    while state.steps < steps.most and _goes_on(flow, state, steps):
+        h = _landed(state.h, state.time, landings)
+        tried = _attempt(flow, state, trial, h, steps)
+        moved = tried.moved if tried.complete else np.inf
+        wish = saves is not None and saves.wanted()
+        tally = flow.tally(tried.sums, _logarithms(flow, state), state.error, moved, wish)
+        _complete(state, tally)
+        worse = _energy(tally.means, flow.rates) > (1 + _RISE) * _energy(state.means, flow.rates)
+        if not np.isfinite(_energy(tally.means, flow.rates)) or (steps.size and not np.isfinite(tally.displacement)):
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")
-        if automatic and (new_energy > energy or moved > 2 * displacement_limit):
-            h /= 2
-            if h < _SMALLEST_STEP and flow.excess(means) <= target:
+        if steps.size is None and (worse or not np.isfinite(tally.displacement)):
+            state.h, excess = h / 2, flow.excess(state.means)
+            if excess <= _AT_REST * target or (state.h < _SMALLEST_STEP and excess <= target):
+                _rest(state, landings, visit)
                 break
-            if h < _SMALLEST_STEP:
+            if state.h < _SMALLEST_STEP:
                 raise TransportError(
                     "no step decreases the distance to the invariant law: fewer koopman.modes may help"
                 )
             continue
-        z, impulse, time = trial, impulse + effective * h, time + h
-        previous, previous_h, means, energy = gradient, h, new_means, new_energy
-        record.append((time, means, h, moved))
-        progress(len(record) - 1, flow.excess(means) / target)
-        gradient = flow.gradient(z, values, means)
-        if automatic:
-            h = min(_LARGEST_STEP, 1.25 * h, h * displacement_limit / max(moved, 1e-300))
-    return z, impulse, _history(record, flow.excess(means) <= target)
+        trial = _accept(flow, state, trial, tried, tally, h, steps)
+        if steps.size is None:
+            state.h = _next_step(state, h, steps)
+        visit(state)
+        progress(state.steps, flow.excess(state.means) / target)
+        if tally.wishes:
+            saves.save(flow, state)
+    else:
+        if saves is not None:
+            saves.put(flow, state)
+    _complete(state, flow.tally(_nothing(flow), _logarithms(flow, state), state.error))
+    return state, _history(flow, state, flow.excess(state.means) <= target)
+
+
+def _goes_on(flow: Flow, state: State, steps: Steps) -> bool:
+    """Whether there is more to do: times to reach, or modes above what independent draws have."""
+    if steps.end is not None and state.time >= steps.end:
+        return False
+    if any(time > state.time for time in steps.times):
+        return True
+    return not steps.at_floor or not _settled(flow, state.means)
+
+
+def _settled(flow: Flow, means: np.ndarray) -> bool:
+    """Whether the first k modes have no more than independent draws on average, for every k: the slow ones by
+    themselves too, since distances between laws weigh them most."""
+    return bool((flow.effective * np.cumsum(means**2) <= np.arange(1, len(means) + 1)).all())
+
+
+def _landed(h: float, time: float, landings: list[float]) -> float:
+    """The step, shortened where it would pass a time to land on; of what is just longer than a step, half."""
+    left = next((landing - time for landing in landings if landing > time), np.inf)
+    if h >= left * (1 - 1e-9):
+        return left
+    return left / 2 if 2 * h > left else h
+
+
+def _next_step(state: State, h: float, steps: Steps) -> float:
+    """The next automatic step: grown, as far as the error of the step before the last allows."""
+    kept = max(h, min(state.h, _MOST_GROWTH * h))  # a step shortened to land on a time says nothing
+    size, error = (state.record[-2][2], state.record[-2][4]) if state.steps > 1 else (_LARGEST_STEP, 0.0)
+    by_error = 0.9 * (steps.tolerance / max(error, 1e-300)) ** (1 / 3) * size
+    return min(_LARGEST_STEP, max(_GROWTH * h, kept), by_error)
+
+
+def _started(flow: Flow, z, steps: Steps, ratio) -> State:
+    """The state at the start. Collective."""
+    xp = array_module(z)
+    sums, values = _nothing(flow), []
+    for tile in flow.tiles:
+        values.append(flow.survey(z[tile.rows], tile, sums))
+    means = flow.tally(sums).means
+    gradient, excess, potential = xp.empty_like(z), xp.empty(len(z)), flow.field(means)
+    for tile, psi in zip(flow.tiles, values, strict=True):
+        gradient[tile.rows], excess[tile.rows] = flow.slopes(z[tile.rows], psi, potential)
+    start = _resolved(excess, flow.effective) if ratio is None else xp.log(xp.asarray(ratio))
+    state = State(z * 1.0, z * 0, gradient, z * 0, excess, start, means)
+    state.h = _FIRST_STEP if steps.size is None else steps.size
+    state.record.append((0.0, means, 0.0, 0.0, 0.0, None))
+    return state
+
+
+def _nothing(flow: Flow) -> list:
+    """Sums of no features, for each block of this rank."""
+    blocks = flow.tiles[-1].block + 1 if flow.tiles else 0
+    return [None] * blocks
+
+
+def _effective(state: State, rows: slice, h: float):
+    """Velocity of the step, Adams-Bashforth of second order for steps of any ratio; Euler for the first."""
+    if state.previous_h == 0.0:
+        return state.gradient[rows]
+    back = h / (2 * state.previous_h)
+    return state.gradient[rows] * (1 + back) - state.previous[rows] * back
+
+
+@dataclass(frozen=True)
+class _Fast:
+    """Particles of a tile that moved in steps of their own: which, and integrals over the step, see `Flow.glide`."""
+
+    index: Any
+    push: Any
+    growth: Any
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a step brings: by block the sums of features, by tile the features kept and fast particles; longest move.
+
+    complete : whether all particles could be moved
+    """
+
+    sums: list
+    values: list
+    fast: list[_Fast | None]
+    moved: float
+    complete: bool
+
+
+def _attempt(flow: Flow, state: State, trial, h: float, steps: Steps) -> _Trial:
+    """Put the particles after a step into `trial`."""
+    sums, moved, values, fast = _nothing(flow), 0.0, [], []
+    middle, complete = flow.field(_middle_means(state, h)), True
+    for tile in flow.tiles:
+        z = state.z[tile.rows]
+        effective = _effective(state, tile.rows, h)
+        move = flow.displacement(effective) * h
+        trial[tile.rows] = flow.arrive(z, move)
+        fast.append(None)
+        if steps.size is None:
+            fast[-1] = _overtaking(flow, state, tile, trial, (effective, move), middle, h, steps)
+            complete = complete and fast[-1] is not False
+        moved = max(moved, flow.largest(z, move) if not fast[-1] else _rest_of(flow, z, move, fast[-1]))
+        values.append(flow.survey(trial[tile.rows], tile, sums))
+    return _Trial(sums, values, fast, moved, complete)
+
+
+def _middle_means(state: State, h: float) -> np.ndarray:
+    """The means in the middle of the step to come, to second order."""
+    if state.steps == 0 or state.previous_h == 0.0:
+        return state.means
+    return state.means + (state.means - state.record[-2][1]) * (h / (2 * state.previous_h))
+
+
+def _overtaking(flow: Flow, state: State, tile: Tile, trial, step: tuple, middle: Field, h: float, steps: Steps):
+    """Move those particles of a tile for which the step is too long in steps of their own; None for none, False where
+    that fails."""
+    rows = tile.rows
+    effective, move = step
+    z, xp = state.z[rows], array_module(move)
+    far = flow.lengths(z, move) > steps.displacement
+    bent = flow.lengths(z, flow.displacement(effective - state.gradient[rows])) * h > _BENT * steps.displacement
+    index = xp.flatnonzero(far | bent)
+    if len(index) == 0:
+        return None
+    glided = flow.glide(z[index], middle, h, steps.tolerance)
+    if glided is None:
+        return False
+    end, push, growth = glided
+    trial[rows.start + index] = end
+    return _Fast(index, push, growth)
+
+
+def _rest_of(flow: Flow, z, move, fast: _Fast) -> float:
+    """Longest move of the particles of a tile that are not fast."""
+    slow = array_module(move).ones(len(move), dtype=bool)
+    slow[fast.index] = False
+    return flow.largest(z[slow], move[slow])
+
+
+def _accept(flow: Flow, state: State, trial, tried: _Trial, tally: Tally, h: float, steps: Steps):
+    """Take a step: velocities and ratios where it ends, in one pass; returns the array for the next trial."""
+    squares, potential = np.zeros(len(_nothing(flow))), flow.field(tally.means)
+    for tile, psi, fast in zip(flow.tiles, tried.values, tried.fast, strict=True):
+        rows = tile.rows
+        slope, excess = flow.slopes(trial[rows], psi, potential)
+        push, growth = _effective(state, rows, h) * h, (state.excess[rows] + excess) * (h / 2)
+        # 5/6 of the distance to the trapezoidal rule: the error of Adams-Bashforth, 5/12 h^3 y''', from -1/12 of that
+        error = flow.lengths(trial[rows], flow.displacement(push - (slope + state.gradient[rows]) * (h / 2)) * (5 / 6))
+        # where a particle comes to a place that it leaves in steps of its own, the velocity there says nothing
+        error[flow.lengths(trial[rows], flow.displacement(slope)) * h > steps.displacement] = 0.0
+        if fast is not None:
+            push[fast.index], growth[fast.index], error[fast.index] = fast.push, fast.growth, 0.0
+        state.impulse[rows] += push
+        state.log_ratio[rows] -= growth
+        state.excess[rows] = excess
+        squares[tile.block] += float((error**2).sum()) / flow.particles
+        state.previous[rows] = slope
+    state.gradient, state.previous = state.previous, state.gradient
+    state.z, trial = trial, state.z
+    end = state.time + h
+    nearest = min(steps.landings, key=lambda landing: abs(landing - end), default=end)
+    state.time = nearest if abs(nearest - end) <= 1e-9 * max(end, h) else end
+    state.previous_h, state.means, state.error = h, tally.means, squares
+    state.record.append((state.time, tally.means, h, tally.displacement, 0.0, None))
+    return trial
+
+
+def _rest(state: State, landings: list[float], visit: Callable[[State], None]) -> None:
+    """Let the remaining times pass where nothing resolved is left to move."""
+    for landing in landings:
+        if landing > state.time:
+            h, state.time = landing - state.time, landing
+            state.error = None
+            state.record.append((landing, state.means, h, 0.0, 0.0, state.record[-1][5]))
+            visit(state)
+
+
+def _resolved(excess, particles: float):
+    """Logarithm of the density ratio by the modes; N particles tell no ratio below 1 / N."""
+    xp = array_module(excess)
+    return xp.log(xp.maximum(1 + excess, 1 / particles))
+
+
+def _logarithms(flow: Flow, state: State) -> np.ndarray:
+    """(2, blocks) sums over blocks of the logarithms of the resolved and the carried ratio."""
+    found = np.zeros((2, len(_nothing(flow))))
+    for tile in flow.tiles:
+        found[:, tile.block] += _of_tile(flow, state, tile)
+    return found
+
+
+def _of_tile(flow: Flow, state: State, tile: Tile) -> np.ndarray:
+    resolved = _resolved(state.excess[tile.rows], flow.effective)
+    carried = state.log_ratio[tile.rows]
+    return to_host(array_module(resolved).stack([resolved.sum(), carried.sum()]))
+
+
+def _complete(state: State, tally: Tally) -> None:
+    """Fill in the last row of the record what was reduced with the next step."""
+    row = state.record[-1]
+    state.record[-1] = (*row[:4], float(np.sqrt(tally.square)), tally.logarithms)
 
 
 def _energy(means: np.ndarray, rates: np.ndarray) -> float:
     return 0.5 * float((means**2 / rates).sum())
 
 
-def _largest(displacement) -> float:
-    """Largest Euclidean norm among the rows, zero for none."""
-    return float(((displacement**2).sum(axis=1) ** 0.5).max()) if len(displacement) else 0.0
-
-
-def _history(record: list[tuple], converged: bool) -> History:
-    time, means, step, moved = (np.array(column) for column in zip(*record, strict=True))
-    return History(time, means, step[1:], moved[1:], converged)
+def _history(flow: Flow, state: State, converged: bool) -> History:
+    time, means, step, moved, error, logarithms = (np.array(column) for column in zip(*state.record, strict=True))
+    sizes = flow.group_sizes
+    with np.errstate(invalid="ignore"):
+        kl = logarithms / np.where(sizes > 0, sizes, np.nan)
+    return History(time, means, step[1:], moved[1:], error[1:], kl[:, 0], kl[:, 1], sizes, converged)

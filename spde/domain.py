@@ -121,8 +121,10 @@ class Interval:
         amplitudes = np.full(self.points, np.sqrt(2 / self.length))
         if self.boundary != "dirichlet":
             amplitudes[0] = np.sqrt(1 / self.length)
-        if self.boundary == "periodic" and self.points % 2 == 0 and self.grid_points == self.points:
-            amplitudes[-1] = np.sqrt(1 / self.length)  # the cosine that alternates from point to point
+        even = self.boundary == "periodic" and self.points % 2 == 0
+        alternates = even or (self.boundary == "dirichlet" and not self._interior)
+        if alternates and self.grid_points == self.points:
+            amplitudes[-1] = np.sqrt(1 / self.length)  # the cosine or sine that alternates from point to point
         return amplitudes
 
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:

@@ -35,16 +35,15 @@ class GaussianDictionary:
         self.centres = centres
         self.bandwidth = bandwidth
         self.size = len(centres)
+        # one product with (z, 1, -|z|^2 / 2) gives all exponents -|z - z_i|^2 / (2 h^2)
+        rest = (centres**2).sum(axis=1)[None] / (-2 * bandwidth**2)
+        self._exponents = np.concatenate([centres.T / bandwidth**2, rest, np.full_like(rest, 1 / bandwidth**2)])
 
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z; each row sums to one."""
         xp = array_module(z)
-        # one product gives all exponents -|z - z_i|^2 / (2 h^2)
         squares = (z**2).sum(axis=1)[:, None] / -2
-        points = xp.concatenate([z, xp.ones((len(z), 1)), squares], axis=1)
-        centres = self.centres.T / self.bandwidth**2
-        rest = (self.centres**2).sum(axis=1)[None] / (-2 * self.bandwidth**2)
-        centres = xp.concatenate([centres, rest, xp.full_like(rest, 1 / self.bandwidth**2)])
+        points, centres = xp.concatenate([z, xp.ones((len(z), 1)), squares], axis=1), self._exponents
         values, ones = points @ centres, xp.ones(self.size)
         # on the host the rest is done in parts that stay in the cache, each number one and the same work in any part
         size = max(1, _CACHED // self.size) if xp is np else max(1, len(z))
@@ -68,6 +67,18 @@ class GaussianDictionary:
         psi = self.values(z) if values is None else values
         weighted = psi * weights
         return (weighted @ self.centres - weighted.sum(axis=1)[:, None] * (psi @ self.centres)) / self.bandwidth**2
+
+    def slope_matrix(self, weights: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """(p, 2 c + 2) matrix by which `slopes` gives gradients of psi @ weights and values of psi @ column."""
+        xp = array_module(self.centres)
+        parts = [weights[:, None] * self.centres, self.centres, weights[:, None], column[:, None]]
+        return xp.ascontiguousarray(xp.concatenate(parts, axis=1))
+
+    def slopes(self, values: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, c) gradients and (n,) values of the combinations in a `slope_matrix`, of values (n, p): one product."""
+        found, c = values @ matrix, self.centres.shape[1]
+        pulled, local = found[:, :c], found[:, c : 2 * c]
+        return (pulled - found[:, 2 * c, None] * local) / self.bandwidth**2, found[:, 2 * c + 1]
 
     def gradients(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """(n, k, c) gradients of the combinations psi @ weights, weights (p, k): see `gradient`."""

@@ -85,7 +85,7 @@ class SplineDictionary(SparseDictionary):
 
     def coarser(self) -> SplineDictionary | None:
         """Splines on half as many cells; None where those cannot be halved."""
-        halved = self.grid.halved(2 * self.degree)
+        halved = self.grid.halved(max(2, self.degree))
         return SplineDictionary(**halved, degree=self.degree) if halved else None
 
     def sites(self, functions: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from kswgd_hpc.sparse_kernels import combine
 
 
 class VisitedDictionary(SparseDictionary):
-    """The functions of another dictionary that have been visited; elsewhere the nearest of them stand in for the others.
+    """The functions of another dictionary that have been visited; the nearest of them stand in for the others.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class VisitedDictionary(SparseDictionary):
         return self._among(indices), values
 
     def combined(self, coefficients: np.ndarray) -> tuple[CombinedDictionary, np.ndarray]:
-        """Combinations with coefficients (p, r), real or complex: of real functions, and their coefficients in those."""
+        """Combinations psi @ coefficients (p, r) as a dictionary of real functions, and their coefficients in that."""
         real = np.eye(coefficients.shape[1])
         if not np.iscomplexobj(coefficients):
             return CombinedDictionary(self, coefficients), real

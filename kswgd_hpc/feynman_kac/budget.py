@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kswgd_hpc.feynman_kac.case import Case
-from kswgd_hpc.feynman_kac.features import Features
+from kswgd_hpc.feynman_kac.features import Features, Moments
+from kswgd_hpc.feynman_kac.levels import Levels
 from kswgd_hpc.feynman_kac.propagator import Propagator
 from kswgd_hpc.galerkin import group_sums
 from kswgd_hpc.records import Pairs
@@ -52,52 +53,74 @@ class Influence:
     mean of l(t) (f - z . a(0)).
 
     rate, formula : texts of killing and observable
+    weights : (nodes,) of the integral over s / t
     left : (nodes, P, times) weighted l; right, image : (nodes, P, times) a and what the operator makes of it
+    half : the same two, (2, nodes, P, times), by half of the dictionary
     last : (P, times) l(t); start : (P,) a(0)
     """
 
     rate: str
     formula: str
+    weights: np.ndarray
     left: np.ndarray
+    half: np.ndarray
     right: np.ndarray
     image: np.ndarray
     last: np.ndarray
     start: np.ndarray
 
     @classmethod
-    def of(cls, case: Case, propagator: Propagator, components: np.ndarray, features: np.ndarray) -> Influence:
+    def of(cls, case: Case, levels: Levels, means: Moments, components: np.ndarray, features: np.ndarray) -> Influence:
         """Of a case whose starts have the mean features (P,)."""
-        times = np.array(case.times)
+        whole, times = levels.whole, np.array(case.times)
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         # s = T sin^2: nodes are dense at both ends, where fast modes live
         angle = (nodes + 1) * np.pi / 4
         shares, slopes = np.sin(angle) ** 2, np.pi / 4 * weights * np.sin(2 * angle)
-        span = np.maximum(times - propagator.lag, 0.0)
-        left, right, image = [], [], []
-        for share, slope in zip(shares, slopes, strict=True):
-            s = span * share
-            weight = slope * (times / propagator.lag if propagator.lag else times)
-            left.append(propagator.backward(features, span - s) * weight)
-            right.append(propagator.forward(components, s))
-            image.append(propagator.forward(components, s, derivative=True))
+        span = np.maximum(times - whole.lag, 0.0)
+        scale = times / whole.lag if whole.lag else times
+        mapping, coarse = levels.near[0]
+        less = coarse.project(mapping.T @ means.projected[case.formula])
         return cls(
             case.rate,
             case.formula,
-            np.array(left),
-            np.array(right),
-            np.array(image),
-            propagator.backward(features, times),
-            propagator.forward(components, np.zeros(1))[:, 0],
+            slopes,
+            np.array([whole.backward(features, span * (1 - x)) * scale * w for x, w in zip(shares, slopes)]),
+            np.array([[mapping @ coarse.forward(less, span * x, image) for x in shares] for image in (False, True)]),
+            np.array([whole.forward(components, span * x) for x in shares]),
+            np.array([whole.forward(components, span * x, True) for x in shares]),
+            whole.backward(features, times),
+            whole.forward(components, np.zeros(1))[:, 0],
+        )
+
+    @classmethod
+    def of_principal(cls, case: Case, levels: Levels) -> Influence:
+        """Of the smallest rate, which moves by minus the mean of l (G - c - its exponent) phi."""
+        (right, image, left), (coarse, coarse_image, _) = (
+            _slowest(propagator, mapping) for mapping, propagator in ((None, levels.whole), levels.near[0])
+        )
+        nothing = np.zeros_like(right)
+        half = np.stack([coarse, coarse_image])[:, None]
+        return cls(
+            case.rate, case.formula, np.ones(1), left[None], half, right[None], image[None], nothing, nothing[:, 0]
         )
 
     def of_pairs(self, pairs: Pairs, z: np.ndarray, moved: np.ndarray, by_generator: bool) -> np.ndarray:
-        """(times,) sum over pairs, with features z (n, P) and what the operator's sample makes of them."""
+        """(3 times,) sums over pairs, with features z (n, P) and what the operator's sample makes of them.
+
+        Of the influence, and of the squares of what the operator leaves over of the prediction and of that by half of
+        the dictionary.
+        """
         rest = pairs.values[f"f:{self.formula}"] - z @ self.start
         found = rest @ (z @ self.last)
-        for left, right, image in zip(self.left, self.right, self.image, strict=True):
-            residual = self._moved(pairs, z @ right, moved @ right, by_generator) - z @ image
-            found += ((z @ left) * residual).sum(axis=0)
-        return found
+        squares = np.zeros((2, len(found)))
+        for k, weight in enumerate(self.weights):
+            residual = self._moved(pairs, z @ self.right[k], moved @ self.right[k], by_generator) - z @ self.image[k]
+            found += ((z @ self.left[k]) * residual).sum(axis=0)
+            half, image = self.half[:, k]
+            coarse = self._moved(pairs, z @ half, moved @ half, by_generator) - z @ image
+            squares += weight * np.stack([(residual**2).sum(axis=0), (coarse**2).sum(axis=0)])
+        return np.concatenate([found, *squares])
 
     def _moved(self, pairs: Pairs, here: np.ndarray, there: np.ndarray, by_generator: bool) -> np.ndarray:
         if not self.rate:
@@ -107,36 +130,65 @@ class Influence:
         return pairs.values[f"k:{self.rate}"][:, None] * there
 
 
-def sampling_errors(features: Features, influences: list[Influence], count: float) -> list[np.ndarray]:
-    """(times,) standard error of each row, from the spread over independent groups of trajectories. Collective."""
-    widths = [influence.last.shape[1] for influence in influences]
+def _slowest(propagator: Propagator, mapping: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(P, 1) coefficients of the slowest eigenfunction, of its image, and of how the smallest rate answers to both."""
+    k = propagator.slowest
+    right, left = propagator.right[:, k].real, propagator.left[k].real
+    left = left / (left @ right)
+    value = propagator.eigenvalues[k].real
+    slope = -1 / (value * propagator.lag) if propagator.lag else -1.0
+    basis = propagator.basis if mapping is None else mapping @ propagator.basis
+    function = (basis @ right)[:, None]
+    return function, value * function, slope * (basis @ left)[:, None]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the second pass over the records finds of a row: error (times,), and the gain (times,) of the dictionary.
+
+    The gain is the squared ratio of what the operator leaves over of the prediction to what it leaves over of that by
+    half of the dictionary. The error is what is left over of u times what is left over of the density l.
+    """
+
+    error: np.ndarray
+    gain: np.ndarray
+
+
+def sampled(features: Features, influences: list[Influence], count: float) -> list[Sampled]:
+    """Of each row, the errors from the spread over independent groups of trajectories. Collective."""
+    widths = [3 * influence.last.shape[1] for influence in influences]
 
     def of(pairs: Pairs) -> np.ndarray:
         z, moved = features.of_pairs(pairs)
         return np.concatenate([i.of_pairs(pairs, z, moved, features.by_generator) for i in influences])
 
-    deviations, _counts = group_sums(features.sample, of, sum(widths))
-    return np.split(standard_error(deviations / count), np.cumsum(widths)[:-1])
+    sums, _counts = group_sums(features.sample, of, sum(widths))
+    found = []
+    for part in np.split(sums, np.cumsum(widths)[:-1], axis=1):
+        deviations, fine, coarse = np.split(part, 3, axis=1)
+        gain = fine.sum(axis=0) / np.maximum(coarse.sum(axis=0), 1e-300)
+        found.append(Sampled(standard_error(deviations / count), np.minimum(gain, 1.0)))
+    return found
 
 
-def coarse_error(values: np.ndarray, coarse: list[np.ndarray]) -> np.ndarray:
-    """(times,) error of values from the same by half and by a quarter of the dictionary.
+def coarse_error(values: np.ndarray, near: np.ndarray, far: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """(times,) error of values from their distances (times,) to those of coarser dictionaries, near and far.
 
-    Halving it moves the values by about the error of the half. The whole's is smaller by as much as the half's is
-    smaller than the quarter's: by two at least, where convergence is to be believed in.
+    The near distance is about the error of the near dictionary. That of the whole is smaller by as much as the near one
+    is smaller than the far one, where that converges, or by the gain of what the operator leaves over.
     """
-    if not coarse:
-        return np.full(len(values), np.nan)
-    half = _smooth(np.abs(values - coarse[0]))
-    if len(coarse) < 2:
-        return half
-    quarter = _smooth(np.abs(coarse[0] - coarse[1]))
-    size = np.maximum(np.abs(values), 1e-300)
-    gain = np.sqrt(((half / size) ** 2).mean() / max(((quarter / size) ** 2).mean(), 1e-300))
-    return half * gain / (1 - gain) if gain < _SLOWEST_GAIN else half
+    near, far, size = _smooth(near), _smooth(far), np.maximum(np.abs(values), 1e-300)
+    if not np.isfinite(far).all():
+        return near * gain
+    ratio = np.sqrt(((near / size) ** 2).mean() / max(((far / size) ** 2).mean(), 1e-300))
+    return near * (np.minimum(gain, ratio / (1 - ratio)) if ratio < _SLOWEST_GAIN else gain)
 
 
 def _smooth(errors: np.ndarray) -> np.ndarray:
-    """Errors with those of the neighbours in time: one that changes sign is not small for it."""
-    square = np.pad(errors**2, 1, mode="edge")
-    return np.sqrt((square[:-2] + 2 * square[1:-1] + square[2:]) / 4)
+    """Errors, those that are less than both of their neighbours in time lifted to the lesser of them: an error that
+    changes sign is not small for it."""
+    if len(errors) < 3:
+        return errors
+    lifted = errors.copy()
+    lifted[1:-1] = np.maximum(errors[1:-1], np.minimum(errors[:-2], errors[2:]))
+    return lifted

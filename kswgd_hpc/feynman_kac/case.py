@@ -26,6 +26,7 @@ class Case:
     tolerance : standard error wanted of the reference, None for what its trajectories give
     formula, rate : texts of observable and killing; rate empty where there is none
     scattered : whether initial states differ from each other
+    kind : expectation, or principal_eigenvalue of L + c, which is one number for all times
     """
 
     index: int
@@ -40,6 +41,7 @@ class Case:
     formula: str = ""
     rate: str = ""
     scattered: bool = True
+    kind: str = "expectation"
 
     @property
     def stream(self) -> int:
@@ -75,12 +77,12 @@ def smooth_formulas(cases: list[Case], system, mobility) -> list[SmoothFormula]:
     found, points = [], _probes(system)
     for text, value in formulas_of(cases).items():
         generator = _generator(text, system, mobility)
-        if generator is None or np.ptp(value(points)) == 0:
-            continue
         try:
+            if generator is None or np.ptp(value(points)) == 0:
+                continue
             generator(points)
         except (KswgdError, SpdeError):
-            continue
+            continue  # not defined everywhere, as the logarithm: the system may still never go where it is not
         found.append(SmoothFormula(text, value, generator))
     return found
 

@@ -80,14 +80,27 @@ class Features:
         return np.concatenate([constant[:, None], inner, *(column[:, None] for column in extras)], axis=1)
 
     @cached_property
-    def coarsenings(self) -> list[np.ndarray]:
-        """Maps to coarser families within the span, (P, P') each, of about half and a quarter of the dictionary."""
+    def coarsenings(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Maps (P, P') to coarser families within the span: some near to the whole, and some farther by as much.
+
+        Half and a quarter of the dictionary; of polynomials one or two degrees less, and two more. An odd function does
+        not notice that an even degree is missing: of two degrees one is always noticed.
+        """
+        if getattr(self.sample.dictionary, "kind", "") == "polynomial" and self.modes is None:
+            return self._by_degree(self.sample.dictionary.factors.sum(axis=1))
         if self.modes is not None:
             halves = [np.eye(self.inner, max(1, self.inner // k)) for k in (2, 4)]
         else:
             first = self.sample.dictionary.coarsening()
             halves = [first] if first.shape[1] < 4 else [first, first @ self._second(first.shape[1])]
-        return [self._with_others(half) for half in halves]
+        return [self._with_others(halves[0])], [self._with_others(half) for half in halves[1:]]
+
+    def _by_degree(self, degrees: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        largest, size = int(degrees.max()), len(degrees)
+        maps = [self._with_others(np.eye(size, int((degrees <= d).sum()))) for d in range(1, largest)]
+        maps = [np.eye(self.size, 1), *maps][::-1]  # the constant alone is the coarsest
+        near = 2 if largest > 2 else 1
+        return maps[:near], maps[near : near + 2]
 
     def _second(self, size: int) -> np.ndarray:
         """(p', p' / 2) map of the functions of a coarsened dictionary to half as many."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kswgd_hpc.ensemble import block_count
-from kswgd_hpc.feynman_kac.budget import Budget, Influence, coarse_error, sampling_errors
+from kswgd_hpc.feynman_kac.budget import Budget, Influence, coarse_error, sampled
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments, moments
+from kswgd_hpc.feynman_kac.levels import Levels
 from kswgd_hpc.feynman_kac.propagator import Propagator
 from kswgd_hpc.parallel import cut, local, sum_blocks
 from kswgd_hpc.references import Expansion
@@ -49,17 +51,24 @@ class Starts:
     layer: np.ndarray
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Row:
-    """What is known of a case on the way."""
+    """What is known of a case before the second pass over the records.
 
-    case: Case
+    values : (times,); spread : (times,) standard error of the average over the initial law
+    near, far : (times,) distances to what coarser families of functions give, see `budget.coarse_error`
+    layer, projection : (times,) errors of the start and of f; influence : of the pairs; seconds : of this processor
+    """
+
     levels: Levels
-    components: np.ndarray
-    starts: Starts
     values: np.ndarray
-    seconds: float = 0.0
-    influence: Influence | None = None
+    spread: np.ndarray
+    near: np.ndarray
+    far: np.ndarray
+    layer: np.ndarray
+    projection: np.ndarray
+    influence: Influence
+    seconds: float
 
 
 def predict(
@@ -87,60 +96,67 @@ def predict(
         if case.rate not in solved:
             levels = Levels.of(features, means, case.rate, lag, regularization) if comm.rank == 0 else None
             solved[case.rate] = comm.bcast(levels)
-        rows.append(_row(case, features, means, solved[case.rate], seed))
-        rows[-1].seconds = time.process_time() - began
-    errors = sampling_errors(features, [row.influence for row in rows], means.count)
+        levels = solved[case.rate]
+        if case.kind == "principal_eigenvalue":
+            row = _principal(case, levels)
+        else:
+            row = _expectation(case, features, means, levels, seed)
+        rows.append(replace(row, seconds=time.process_time() - began))
     found = {}
-    for row, sampling in zip(rows, errors, strict=True):
-        began = time.process_time()
-        budget, whole = _budget(row, means, sampling), row.levels.whole
-        seconds = comm.allreduce(row.seconds + time.process_time() - began)
-        found[row.case.name] = Prediction(
-            row.values, budget, whole.rates, _control(row, features, means), whole.rejected, seconds
-        )
+    for case, row, errors in zip(cases, rows, sampled(features, [row.influence for row in rows], means.count)):
+        truncation = np.hypot(coarse_error(row.values, row.near, row.far, errors.gain), row.layer)
+        budget = Budget(np.zeros(len(row.values)), np.hypot(errors.error, row.spread), truncation, row.projection)
+        whole, seconds = row.levels.whole, comm.allreduce(row.seconds)
+        control = _control(case, row.levels, features, means)
+        found[case.name] = Prediction(row.values, budget, whole.rates, control, whole.rejected, seconds)
     return found
 
 
-@dataclass(frozen=True)
-class Levels:
-    """The operator of one killing rate on the features and on parts of their span.
+def _expectation(case: Case, features: Features, means: Moments, levels: Levels, seed: int) -> _Row:
+    """u at the case's times. Collective."""
+    times, whole, products = np.array(case.times), levels.whole, means.projected[case.formula]
+    components = whole.project(products)
+    forward = whole.forward(components, times)
+    starts = _starts(case, features, forward, whole.forward(components, times, derivative=True), seed)
+    values = starts.features @ forward
 
-    whole : on all; coarse : map (P, P') and operator of each coarser family; inner : on the dictionary alone
-    """
+    def by(mapping: np.ndarray, other: Propagator) -> np.ndarray:
+        return (starts.features @ mapping) @ other.forward(other.project(mapping.T @ products), times)
 
-    whole: Propagator
-    coarse: list[tuple[np.ndarray, Propagator]]
-    inner: Propagator
-
-    @classmethod
-    def of(cls, features: Features, means: Moments, rate: str, lag: float, regularization: float) -> Levels:
-        """Solve them, in this process alone."""
-        moved, least = operator(means, rate, lag), means.least.get(rate, 0.0)
-
-        def on(mapping: np.ndarray) -> Propagator:
-            parts = (mapping.T @ part @ mapping for part in (means.gram, moved))
-            return Propagator.of(*parts, lag, regularization, least)
-
-        whole = Propagator.of(means.gram, moved, lag, regularization, least)
-        inner = on(np.eye(features.size, 1 + features.inner)) if features.extras else whole
-        return cls(whole, [(mapping, on(mapping)) for mapping in features.coarsenings], inner)
-
-
-def operator(means: Moments, rate: str, lag: float) -> np.ndarray:
-    """(P, P) means of z times the generator less the killing, or the operator of a lag, applied to z."""
-    if not rate:
-        return means.moved
-    return means.killed[rate] if lag else means.moved - means.killed[rate]
+    # what the span does not hold of f, and of the start, is forgotten at the rates that it does not resolve
+    kept = starts.features @ whole.forward(components, np.zeros(1))[:, 0]
+    rest = max(means.squares[case.formula] - float(components @ components), 0.0)
+    rest = 0.0 if rest < 1e-12 * means.squares[case.formula] else rest
+    projection = np.hypot(starts.observable - kept, np.sqrt(rest)) * np.exp(-times * whole.typical_rate)
+    return _Row(
+        levels,
+        values,
+        starts.spread,
+        _distance(values, levels.near, by),
+        _distance(values, levels.far, by),
+        np.abs(starts.layer) / max(whole.typical_rate, 1e-300),
+        projection,
+        Influence.of(case, levels, means, components, starts.features),
+        0.0,
+    )
 
 
-def _row(case: Case, features: Features, means: Moments, levels: Levels, seed: int) -> _Row:
-    times, propagator = np.array(case.times), levels.whole
-    components = propagator.project(means.projected[case.formula])
-    forward = propagator.forward(components, times)
-    image = propagator.forward(components, times, derivative=True)
-    starts = _starts(case, features, forward, image, seed)
-    influence = Influence.of(case, propagator, components, starts.features)
-    return _Row(case, levels, components, starts, starts.features @ forward, influence=influence)
+def _principal(case: Case, levels: Levels) -> _Row:
+    """The smallest eigenvalue of L + c."""
+    values, nothing = levels.whole.principal, np.zeros(1)
+
+    def by(_mapping: np.ndarray, other: Propagator) -> np.ndarray:
+        return other.principal
+
+    near, far = (_distance(values, coarse, by) for coarse in (levels.near, levels.far))
+    return _Row(levels, values, nothing, near, far, nothing, nothing, Influence.of_principal(case, levels), 0.0)
+
+
+def _distance(values: np.ndarray, coarse: list, by: Callable[[np.ndarray, Propagator], np.ndarray]) -> np.ndarray:
+    """(times,) largest distance to what coarser families give, NaN where there are none."""
+    if not coarse:
+        return np.full(len(values), np.nan)
+    return np.max([np.abs(by(mapping, other) - values) for mapping, other in coarse], axis=0)
 
 
 def _starts(case: Case, features: Features, forward: np.ndarray, image: np.ndarray, seed: int) -> Starts:
@@ -165,28 +181,10 @@ def _starts(case: Case, features: Features, forward: np.ndarray, image: np.ndarr
     return Starts(z, spread, float(observable[0]), layer)
 
 
-def _budget(row: _Row, means: Moments, sampling: np.ndarray) -> Budget:
-    """The error of a row, by what makes it."""
-    times, propagator, formula = np.array(row.case.times), row.levels.whole, row.case.formula
-    coarse = []
-    for mapping, other in row.levels.coarse:
-        components = other.project(mapping.T @ means.projected[formula])
-        coarse.append((row.starts.features @ mapping) @ other.forward(components, times))
-    # what the span does not hold of f, and of the start, is forgotten at the rates that it does not resolve
-    forgotten = np.exp(-times * propagator.typical_rate)
-    kept = row.starts.features @ propagator.forward(row.components, np.zeros(1))[:, 0]
-    rest = max(means.squares[formula] - float(row.components @ row.components), 0.0)
-    rest = 0.0 if rest < 1e-12 * means.squares[formula] else rest
-    projection = np.hypot(row.starts.observable - kept, np.sqrt(rest)) * forgotten
-    layer = np.abs(row.starts.layer) / max(propagator.typical_rate, 1e-300)
-    truncation = np.hypot(coarse_error(row.values, coarse), layer)
-    return Budget(np.zeros(len(times)), np.hypot(sampling, row.starts.spread), truncation, projection)
-
-
-def _control(row: _Row, features: Features, means: Moments) -> Expansion:
+def _control(case: Case, levels: Levels, features: Features, means: Moments) -> Expansion:
     """u in the dictionary alone, as eigenpairs."""
-    propagator, size, sample = row.levels.inner, 1 + features.inner, features.sample
-    products = means.projected[row.case.formula]
+    propagator, size, sample = levels.inner, 1 + features.inner, features.sample
+    products = means.projected[case.formula]
     functions = propagator.basis @ propagator.right
     inside = functions[1:size]
     return Expansion(

@@ -86,6 +86,16 @@ class Propagator:
         return self.basis @ (self.left.T @ weights).real
 
     @property
+    def slowest(self) -> int:
+        """Index of the eigenvalue that survives all others."""
+        return int(np.argmax(self.exponents.real))
+
+    @property
+    def principal(self) -> np.ndarray:
+        """(1,) the smallest rate."""
+        return -self.exponents[[self.slowest]].real
+
+    @property
     def rates(self) -> np.ndarray:
         """(q,) complex, minus the exponents, ascending in the real part."""
         return np.sort_complex(-self.exponents)
@@ -101,6 +111,8 @@ def orthonormal(gram: np.ndarray, regularization: float) -> np.ndarray:
 
     The first feature is the constant, and the first function of the basis too.
     """
+    if len(gram) == 1:
+        return np.ones((1, 1))
     mean = gram[0, 1:]
     centred = gram[1:, 1:] - np.outer(mean, mean)
     variance = np.maximum(centred.diagonal(), 0.0)

@@ -29,7 +29,7 @@ class NotSolvable(KswgdError):
 class Chart:
     """Coordinates y (k, n) of states.
 
-    low, high : (k,) ends of the box; periodic : (k,)
+    low, high : (k,) ends of the box; periodic : (k,); open : whether its walls could stand elsewhere
     states : function of points (k, n) to states (d, n); points : the inverse
     drift : (k, n) Ito drift at points; mobility : (k, n) at points
     """
@@ -41,6 +41,7 @@ class Chart:
     points: Callable
     drift: Callable
     mobility: Callable
+    open: bool = True
 
     @property
     def dimension(self) -> int:
@@ -214,4 +215,4 @@ def _on_manifold(system: ManifoldDiffusion) -> Chart:
             found = found + np.einsum("kdn,dn->kn", tangents(y), force) / lengths(y)
         return found
 
-    return Chart(np.array(low), np.array(high), periodic, states, points, drift, lambda y: T / lengths(y) ** 2)
+    return Chart(np.array(low), np.array(high), periodic, states, points, drift, lambda y: T / lengths(y) ** 2, False)

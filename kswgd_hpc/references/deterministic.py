@@ -28,6 +28,7 @@ _PARTS = {1: 32, 2: 6, 3: 4}  # of a cell, an axis, where functions are averaged
 _ROWS_A_RANK = 20_000
 _KRYLOV = 60
 _EXACT = 1e-9
+_GROWTH = 300.0  # logarithm of what no solution grows by
 _GOOD = 1e-3  # of the largest value: finer grids are tried until the error is below
 
 
@@ -62,7 +63,7 @@ def solve(comm: MPI.Comm, problem: Problem, tolerance: float | None) -> tuple[np
     return values, errors + walls, {"cells": np.array(cells), "wall_error": walls}
 
 
-def principal_eigenvalue(comm: MPI.Comm, chart: Chart, killing: Callable | None, tolerance: float | None) -> tuple:
+def principal_eigenvalue_of(comm: MPI.Comm, chart: Chart, killing: Callable | None, tolerance: float | None) -> tuple:
     """Smallest eigenvalue of L + c, a bound on its error, details. Collective."""
 
     if killing is None:
@@ -92,7 +93,7 @@ def _converged(chart: Chart, on_grid: Callable, tolerance: float | None) -> tupl
 
 def _wall_error(chart: Chart, on_grid: Callable) -> np.ndarray:
     """By how much values change when the walls are half as far out again; the cells stay as large."""
-    if all(chart.periodic):
+    if not chart.open:
         return np.zeros(1)
     cells = _CELLS[chart.dimension][0]
     try:
@@ -310,7 +311,8 @@ def _exponential(H: np.ndarray, ratio: float) -> np.ndarray:
 def _by_eigenvalues(H: np.ndarray, ratio: float) -> np.ndarray:
     """The same without eigenvalues that are zero but for rounding: those decay at once."""
     values, vectors = scipy.linalg.eig(H)
-    kept = np.abs(values) > 1e-12
+    values = np.where(values == 0, 1e-300, values)
+    kept = ((1 - 1 / values) * ratio).real < _GROWTH
     powers = np.zeros(len(values), dtype=complex)
     powers[kept] = np.exp((1 - 1 / values[kept]) * ratio)
     return (vectors @ (powers * np.linalg.solve(vectors, np.eye(len(H))[:, 0]))).real

@@ -62,6 +62,7 @@ def estimate(
     ----------
     expansion : the spectrum's prediction, for a control variate; None for none
     tolerance : standard error wanted at every time; None for what `case.trajectories` paths give
+    keeping : where paths that have been run are saved
 
     Returns
     -------
@@ -77,7 +78,13 @@ def estimate(
         number = int(np.clip(math.ceil(pilot.variance(variant).max() / tolerance**2), 2 * _PILOT[1], _MOST_PATHS))
         number *= 2 if variant.pairs else 1
     samples = max(4, number // 2) if variant.pairs else number
-    moments = _sample(comm, case, stepper, seed, control, variant, samples, keeping)
+    batches = tiles(samples, min(_BATCH, max(1, samples // 2)))
+    with keeping as kept:
+        parts = [
+            kept(batch.index, partial(_sample, case, stepper, seed, control, variant, batch))
+            for batch in local(batches, comm)
+        ]
+    moments = sum_blocks(comm, parts, (2, 10, len(case.times)), len(batches))
     values, variance, coefficients = _controlled(moments)
     # paths that all agree do not make the mean exact: one in n might not have
     errors = np.maximum(np.sqrt(variance / samples), np.abs(values) / samples)
@@ -85,7 +92,9 @@ def estimate(
     plainly = np.maximum(square / count - (first / count) ** 2, 0.0) * count / (count - 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(variance > 0, plainly / variance, np.where(plainly > 0, np.inf, 1.0))
+    weight, weight_square = moments[:, 8:].sum(axis=0)
     details = {
+        "weight_efficiency": weight**2 / np.maximum(count * weight_square, 1e-300),
         "paths": np.array(samples * (2 if variant.pairs else 1)),
         "antithetic": np.array(variant.pairs),
         "control_variate_piece": np.array(variant.piece * stepper.time_step),
@@ -103,7 +112,7 @@ def _controlled(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
     Parameters
     ----------
-    moments : (2, 8, times) sums over the halves, see `_sample`
+    moments : (2, 10, times) sums over the halves, see `_sample`
     """
     n, y, m, yy, mm, ym = moments[:, 0], *(moments[:, k] for k in range(3, 8))
     mean, shift = y / n, m / n
@@ -169,7 +178,7 @@ def _pilot(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, control: Con
         both = []
         for negated in (False, True):
             noise = Noise(seed, streams.reference(case.index, 0), batch.start, negated=negated)
-            values, controls = paths(case, stepper, noise, start, control, lengths)
+            values, controls, _ = paths(case, stepper, noise, start, control, lengths)
             both.append(np.concatenate([values[None], controls]).reshape(size, -1))
         rows.append(np.concatenate(both).T)
     whole = gather_blocks(comm, rows, 2 * size).reshape(pairs, 2, 1 + len(lengths), -1)
@@ -186,32 +195,21 @@ def _lengths(case: Case, stepper: Stepper, control: Control) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(max(1, round(one * length)), most) for length in _PIECES))
 
 
-def _sample(
-    comm, case: Case, stepper, seed: int, control: Control | None, variant: Variant, samples: int, keeping: Keeping
-) -> np.ndarray:
-    """(2, 8, times) sums over both halves of the samples. Collective."""
-    batches, parts = tiles(samples, min(_BATCH, max(1, samples // 2))), []
-    with keeping as kept:
-        for batch in local(batches, comm):
-            parts.append(kept(batch.index, partial(_sums, case, stepper, seed, control, variant, batch)))
-    return sum_blocks(comm, parts, (2, 8, len(case.times)), len(batches))
+def _sample(case: Case, stepper, seed: int, control: Control | None, variant: Variant, batch: Block) -> np.ndarray:
+    """(2, 10, times) sums over one batch of samples, in the half of the samples that the batch belongs to.
 
-
-def _sums(case: Case, stepper, seed: int, control: Control | None, variant: Variant, batch: Block) -> np.ndarray:
-    """(2, 8, times) sums over the samples of a batch, all of which are in one of the halves.
-
-    Of 1, a plain path, its square, the sample Y, its control M, Y^2, M^2 and Y M.
+    Of 1, a plain path, its square, the sample Y, its control M, Y^2, M^2, Y M, the weight of a path and its square.
     """
     stream, found = streams.FEYNMAN_KAC + 2 * case.index, []
     lengths = (variant.piece,) if variant.piece else ()
     start = case.sampler(seed, stream, batch.start, batch.stop)
     for negated in (False, True) if variant.pairs else (False,):
         noise = Noise(seed, stream + 1, batch.start, negated=negated)
-        values, controls = paths(case, stepper, noise, start, control, lengths)
-        found.append((values, controls[0] if lengths else np.zeros_like(values)))
-    plain = found[0][0]
-    y, m = (sum(part) / len(found) for part in zip(*found, strict=True))
-    rows = (np.ones_like(y), plain, plain**2, y, m, y**2, m**2, y * m)
+        values, controls, weights = paths(case, stepper, noise, start, control, lengths)
+        found.append((values, controls[0] if lengths else np.zeros_like(values), weights))
+    plain, _, weights = found[0]
+    y, m, _ = (sum(part) / len(found) for part in zip(*found, strict=True))
+    rows = (np.ones_like(y), plain, plain**2, y, m, y**2, m**2, y * m, weights, weights**2)
     sums = np.zeros((2, len(rows), len(y)))
     sums[batch.index % 2] = [row.sum(axis=1) for row in rows]
     return sums
@@ -219,7 +217,7 @@ def _sums(case: Case, stepper, seed: int, control: Control | None, variant: Vari
 
 def paths(
     case: Case, stepper: Stepper, noise: Noise, states: np.ndarray, control: Control | None, lengths: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """f exp(-int c) along one batch of paths, and controls with pieces of several lengths.
 
     Parameters
@@ -229,10 +227,10 @@ def paths(
 
     Returns
     -------
-    (times, batch) values, (lengths, times, batch) controls
+    (times, batch) values, (lengths, times, batch) controls, (times, batch) weights exp(-int c)
     """
     ends = [round(time / stepper.time_step) for time in case.times]
-    values = np.empty((len(ends), states.shape[1]))
+    values, weights = np.empty((len(ends), states.shape[1])), np.ones((len(ends), states.shape[1]))
     controls = np.zeros((len(lengths), *values.shape))
     path = None if case.killing is None else PathIntegral(case.killing, states, stepper.time_step)
     bounds = [sorted({*ends, *range(0, ends[-1], length)}) for length in lengths]
@@ -247,6 +245,7 @@ def paths(
                 part[left] += weight * control.piece(states, noise, step, after[step] - step, remaining)
         states = stepper.advance(states, noise, step, stop - step, None if path is None else path.watch)
         if stop in ends:
-            weight = 1.0 if path is None else np.exp(-path.value)
-            values[ends.index(stop)] = case.observable(states) * weight
-    return values, controls
+            end = ends.index(stop)
+            weights[end] = 1.0 if path is None else np.exp(-path.value)
+            values[end] = case.observable(states) * weights[end]
+    return values, controls, weights

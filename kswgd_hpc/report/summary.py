@@ -154,4 +154,7 @@ def _transport_rows(config: Config) -> list[tuple[str, str]]:
     if config.kswgd is None:
         return []
     rows = [("particles start", described(config.kswgd.initial))]
-    return [*rows, ("relaxation", number(config.kswgd.relaxation))] if config.kswgd.relaxation > 0 else rows
+    relaxation = config.kswgd.relaxation
+    if relaxation == 0:
+        return rows
+    return [*rows, ("relaxation", relaxation if relaxation == "auto" else number(relaxation))]

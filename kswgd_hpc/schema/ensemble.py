@@ -50,7 +50,18 @@ class FileInitial(Section):
     dataset: Text | None = None
 
 
+class EnsembleInitial(Section):
+    """The ensemble's own states, all of them or those in a set: draws of the invariant law restricted to it."""
+
+    kind: Literal["ensemble"]
+    where: Text | None = None
+
+
 Initial = Annotated[Constant | Gaussian | Uniform | ExpressionInitial | FileInitial, Field(discriminator="kind")]
+
+ParticleInitial = Annotated[
+    Constant | Gaussian | Uniform | ExpressionInitial | FileInitial | EnsembleInitial, Field(discriminator="kind")
+]
 
 
 class Ensemble(Section):

@@ -19,7 +19,7 @@ from kswgd_hpc.parallel import by_block
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.spectrum import Spectrum
-from kswgd_hpc.stages.transport import spread
+from kswgd_hpc.stages.transport import Particles, spread
 from kswgd_hpc.storage import Rows
 from spde.density import invariant_density
 from spde.spectra import exact_spectrum
@@ -72,7 +72,7 @@ def _of_transport(comm, config: Config, plan: Plan, judge: Judge, datasets: dict
         used = sum(progress.processor_seconds.get(stage, 0.0) for stage in stages)
         found[f"kswgd/comparison/{name}"] = comm.allreduce(used)
     step, ensemble = config.ensemble.time_step, config.ensemble
-    relaxed = 0.0 if plan.system is None else config.kswgd.relaxation / step
+    relaxed = 0.0 if plan.system is None else datasets["kswgd/relaxation_time"] / step
     simulated = 0.0 if plan.system is None else (ensemble.burn_in + ensemble.duration) / step * ensemble.trajectories
     found["kswgd/comparison/gradient_calls"] = round(relaxed * config.kswgd.particles)
     found["kswgd/comparison/data_gradient_calls"] = round(simulated)
@@ -87,7 +87,9 @@ def _of_rival(
     """Particles, statistics, costs and history of one rival. Collective."""
     task = _task(comm, name, config, plan, spectrum, ensemble)
     ring, seen = task.ring, []
-    start = spread(comm, config, plan, initial.local, ring.blocks, ring.start, progress, UNSAVED)
+    start = spread(
+        comm, config, plan, Particles(initial.local, ring.blocks, ring.particles, None), progress, UNSAVED
+    ).states
 
     def watch(step: int, time: float, states: np.ndarray) -> None:
         sample = judge.sample(states, ring.start, ring.particles)

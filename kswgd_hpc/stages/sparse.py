@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from kswgd_hpc import galerkin, petsc_types
+from kswgd_hpc import galerkin
 from kswgd_hpc.config import Config
-from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
 from kswgd_hpc.heldout import Problem, resolved_modes
 from kswgd_hpc.plan import Plan, estimator_for, matrices_for
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import Sample
-from kswgd_hpc.sparse_spectrum import solve_sparse
+from kswgd_hpc.sparse_galerkin import sparse_space
+from kswgd_hpc.sparse_spectrum import SUPPORTED, solve_sparse
 from kswgd_hpc.spectrum import Space, Spectrum
 from kswgd_hpc.stages.koopman import kept, lag_of
 from kswgd_hpc.stationary import StationaryMeans, correct
@@ -20,9 +18,18 @@ from kswgd_hpc.stationary import StationaryMeans, correct
 _MOST_MODES = 24  # of which `auto` keeps those that hold
 
 
-def is_large(dictionary: Dictionary) -> bool:
-    """Whether a dictionary is taken as sparse: up to `galerkin.REPLICATED` functions dense matrices are faster."""
-    return dictionary.sparse and dictionary.size > galerkin.REPLICATED
+def is_sparse(config: Config, sample: Sample) -> bool:
+    """Whether the spectrum is that of sparse matrices. Collective.
+
+    So it is beyond `galerkin.REPLICATED` functions. Up to that dense matrices are faster and give the same bits on any
+    number of ranks, but they fit the noise of functions with few visits: where there are any, sparse ones take over.
+    """
+    koopman, dictionary = config.koopman, sample.dictionary
+    if not dictionary.sparse or dictionary.size > galerkin.REPLICATED:
+        return dictionary.sparse
+    if koopman.estimator not in SUPPORTED or koopman.reweight or koopman.vamp or koopman.sets is not None:
+        return False
+    return sparse_space(sample, koopman.estimator == "reversible").size < dictionary.size
 
 
 def solved_sparse(config: Config, plan: Plan, sample: Sample, progress: Progress) -> tuple[Spectrum, Space]:
@@ -34,7 +41,7 @@ def solved_sparse(config: Config, plan: Plan, sample: Sample, progress: Progress
             problem = Problem(
                 estimator, lag_of(config), _MOST_MODES, config.koopman.regularization, _overlap(plan), None
             )
-            few = replace(space.sums.sample, values=())
+            few = space.sums.sample
             spectrum = spectrum.kept(min(len(spectrum.rates), resolved_modes(few, estimator.matrices, problem)))
         stage.note = f"{spectrum.dictionary.visited.size} functions visited; {kept(config, spectrum)}"
     return spectrum, space
@@ -50,8 +57,7 @@ def sparse_transport_spectrum(config: Config, plan: Plan, sample: Sample) -> tup
 def _solve(config: Config, plan: Plan, sample: Sample, estimator: Estimator, names) -> tuple[Spectrum, Space]:
     koopman = config.koopman
     modes = _MOST_MODES if koopman.modes == "auto" else koopman.modes
-    types = petsc_types.select(config.compute.device)
-    return solve_sparse(sample, estimator, lag_of(config), modes, names, types, _overlap(plan), koopman.petsc_options)
+    return solve_sparse(sample, estimator, lag_of(config), modes, names, _overlap(plan), koopman.petsc_options)
 
 
 def _overlap(plan: Plan) -> float:

@@ -2,143 +2,320 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, metrics, streams, transport
+from kswgd_hpc import backend, decay, metrics, starts, streams, transport
 from kswgd_hpc.checkpoint import UNSAVED, Checkpoint, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.parallel import by_block, gather_blocks, local, span
+from kswgd_hpc.parallel import Block, by_block, gather_blocks, local, span
 from kswgd_hpc.paths import advanced
-from kswgd_hpc.plan import (
-    Plan,
-)
+from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.spectrum import Spectrum
 from kswgd_hpc.stages.koopman import lag_of
+from kswgd_hpc.starts import DensityRatio
 from kswgd_hpc.stationary import StationaryMeans
 from kswgd_hpc.storage import Rows
+from kswgd_hpc.transport_saves import Saves
 from spde.stepping import Noise
+
+
+@dataclass(frozen=True)
+class Target:
+    """The invariant law as it is known.
+
+    spectrum : that moves particles
+    stationary : correction of the law of the (weighted) ensemble, None where there is none
+    density : weights of the ensemble's states, a function of their features; None for equal ones
+    """
+
+    spectrum: Spectrum
+    stationary: StationaryMeans | None = None
+    density: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def moving(self) -> Spectrum:
+        """The spectrum, its eigenfunctions of mean zero under the invariant law."""
+        return self.spectrum if self.stationary is None else self.stationary.centre(self.spectrum)
+
+    def weights(self, states: np.ndarray) -> np.ndarray:
+        """(n,) weights under the invariant law of states (n, d) of the ensemble, not normalised."""
+        weights = np.ones(len(states))
+        if self.density is not None and len(states):
+            weights = self.density(self.spectrum.dictionary.values(self.spectrum.coordinates.of_rows(states)))
+        if self.stationary is not None and len(states):
+            weights = weights * self.stationary.density(self.spectrum, states.T)
+        return weights
+
+
+@dataclass(frozen=True)
+class Particles:
+    """This rank's particles at the start.
+
+    states : (n, d); blocks : of all particles that this rank has; total : over all ranks
+    density : ratio of their law to the invariant one, None where only the modes know it
+    """
+
+    states: np.ndarray
+    blocks: list[Block]
+    total: int
+    density: DensityRatio | None
+
+    @property
+    def start(self) -> int:
+        """Global index of the first."""
+        return span(self.blocks)[0]
+
+
+@dataclass
+class Snapshots:
+    """States at chosen flow times, taken as the flow passes them."""
+
+    times: tuple[float, ...]
+    taken: list[tuple[float, np.ndarray]] = field(default_factory=list)
+
+    def take(self, time: float, states: Callable[[], np.ndarray]) -> None:
+        """Keep states (n, d) if this is a time to keep."""
+        if time in self.times:
+            self.taken.append((time, states()))
 
 
 def transported_by(
     comm,
     config: Config,
     plan: Plan,
-    spectrum: Spectrum,
-    stationary: StationaryMeans | None,
+    target: Target,
+    candidates: list[np.ndarray],
     datasets: dict[str, Any],
     progress: Progress,
     checkpoint: Checkpoint,
 ) -> dict[str, Any]:
     """Move the particles, let them relax, and judge them by the ensemble's sample among the datasets. Collective."""
-    spec, pool, prior = config.kswgd, datasets["ensemble/sample"], datasets.get("ensemble/sample_weights")
-    mine = local(transport.particle_blocks(spec.particles), comm)
-    start, _ = span(mine)
-    parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
-    initial = np.concatenate(parts) if parts else np.empty((0, plan.ensemble.dimension))
-    started = spread(comm, config, plan, initial, mine, start, progress, checkpoint.stage("transport spreading"))
-    target = spectrum if stationary is None else stationary.centre(spectrum)
+    spec, pool = config.kswgd, datasets["ensemble/sample"]
+    weights = target.weights(pool)
+    weights = weights / weights.sum()
+    first = _particles(comm, config, plan, target, candidates, pool, weights, progress)
+    started = spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
+    snapshots = Snapshots(tuple(spec.snapshots or ()))
     with progress.stage("transport", spec.steps) as stage:
-        transported, history = _flow(comm, plan, target, started, mine, spec, stage)
-        state = "stopped at the iid floor" if history.converged else "NOT converged: raise kswgd.steps"
-        stage.note = f"{len(history.step_size)} steps, flow time {history.time[-1]:.3g}, {state}"
+        with checkpoint.stage("transport") as kept:
+            # snapshots are taken on the way, which has to be gone from the start then
+            saves = Saves(kept, started.blocks) if not snapshots.times else None
+            moved = _flow(comm, plan, target.moving, started, config, snapshots, stage, saves)
+        transported, state, history = moved
+        stage.note = f"{len(history.step_size)} steps, flow time {history.time[-1]:.3g}, {_ended(config, history)}"
+    relaxation = _relaxation_time(config, plan, target.spectrum)
     relaxed = transported
-    if spec.relaxation > 0:
-        with progress.stage("relaxation", len(mine)) as tick:
+    if relaxation > 0:
+        with progress.stage("relaxation", len(first.blocks)) as tick:
             keeping = checkpoint.stage("transport relaxation")
-            relaxed = _dynamics(
-                config, plan, transported, mine, start, spec.relaxation, streams.RELAXATION, tick, keeping
-            )
-    particles = {"initial": initial, "transported": transported, "particles": relaxed}
-    judges = pool if prior is None else metrics.drawn(pool, prior)
-    weights = None if stationary is None else stationary.weights(spectrum, judges.T)
+            relaxed = _dynamics(config, plan, transported, first, relaxation, streams.RELAXATION, tick, keeping)
+            tick.note = f"time {relaxation:.4g} of the system's own dynamics"
+    particles = {"initial": first.states, "transported": transported, "particles": relaxed}
     with progress.stage("metrics", 1) as stage:
-        found, stage.note = judge(comm, config, judges, weights, particles)
-    found |= {f"kswgd/{name}": Rows(rows, start, spec.particles) for name, rows in particles.items()}
-    if stationary is not None:
-        found["kswgd/stationary_means"] = stationary.means
-        found["kswgd/stationary_means_error"] = stationary.error
-        weights = stationary.weights(spectrum, pool.T) * (1.0 if prior is None else prior)
-        found["ensemble/sample_weights"] = weights / weights.sum()
+        found, stage.note = judge(comm, config, pool, weights, particles)
+    found |= {f"kswgd/{name}": Rows(rows, first.start, first.total) for name, rows in particles.items()}
+    if spec.snapshots is not None:
+        found |= _snapshot_datasets(snapshots, first, progress)
+    if target.stationary is not None:
+        found["kswgd/stationary_means"] = target.stationary.means
+        found["kswgd/stationary_means_error"] = target.stationary.error
+        found["ensemble/sample_weights"] = weights
+    found |= _decay_datasets(comm, started, target.moving, history, pool, weights, progress)
     return found | {
+        "kswgd/relaxation_time": relaxation,
         "kswgd/history/time": history.time,
         "kswgd/history/mode_means": history.mode_means,
         "kswgd/history/step_size": history.step_size,
         "kswgd/history/displacement": history.displacement,
+        "kswgd/history/error": history.error,
+        "kswgd/density_ratio": Rows(np.exp(backend.to_host(state.log_ratio)), first.start, first.total),
         "kswgd/converged": history.converged,
         "kswgd/floor": transport.floor(history.mode_means.shape[1]),
+        "kswgd/relaxation": relaxation,
     }
 
 
-def _flow(comm, plan: Plan, spectrum: Spectrum, initial, mine, spec, stage):
-    """Transported states (n, d) of this rank, and the history. Collective."""
-    coordinates = spectrum.coordinates
-    fixed = None if spec.step_size == "auto" else spec.step_size
+def _ended(config: Config, history: transport.History) -> str:
+    end = config.kswgd.time or (config.kswgd.snapshots or [0.0])[-1]
+    if history.converged:
+        return "at the iid floor"
+    if end and history.time[-1] >= end:
+        return "above the iid floor"
+    return "NOT converged: raise kswgd.steps"
+
+
+def _particles(
+    comm, config: Config, plan: Plan, target: Target, candidates, pool, weights, progress: Progress
+) -> Particles:
+    """Initial states of this rank's particles, and the density ratio where it is known. Collective."""
+    spec, d = config.kswgd, plan.ensemble.dimension
+    mine = local(transport.particle_blocks(spec.particles), comm)
+    if plan.start is None:
+        parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
+        states = np.concatenate(parts) if parts else np.empty((0, d))
+        return Particles(states, mine, spec.particles, starts.ratio_of_density(config, pool, weights))
+    there = comm.allreduce(sum(len(part) for part in candidates))
+    if there == 0:
+        raise ConfigurationError(f"kswgd.initial.where: no state of the ensemble is in {spec.initial.where!r}")
+    if there < spec.particles:
+        progress.say(f"kswgd.initial: {there} states of the ensemble for {spec.particles} particles: used in turn")
+    shares = [target.weights(part) for part in candidates]
+    drawn = starts.drawn_evenly(comm, candidates, shares, min(there, spec.particles))
+    first, last = span(mine)
+    states = drawn[np.arange(first, last) % len(drawn)]
+    return Particles(states, mine, spec.particles, starts.ratio_of_set(plan.start, pool, weights))
+
+
+def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, snapshots: Snapshots, stage, saves):
+    """Transported states (n, d) of this rank, the final state of the flow, and the history. Collective."""
+    spec, coordinates, initial = config.kswgd, spectrum.coordinates, first.states
+    steps = transport.Steps(
+        spec.steps,
+        None if spec.step_size == "auto" else spec.step_size,
+        tolerance=spec.tolerance,
+        times=snapshots.times,
+        end=spec.time,
+        at_floor=spec.stop == "floor",
+    )
+    ratio = None if first.density is None else by_block(first.blocks, lambda x: first.density.of(x.T), initial)
     of_states = not coordinates.constant_mobility(plan.mobility)
     if of_states:
-        flow, start = transport.LocalFlow(comm, spectrum, plan.mobility, mine, spec.particles), initial
+        flow, start = transport.LocalFlow(comm, spectrum, plan.mobility, first.blocks, first.total), initial
     else:
         xp = plan.device
         moved = replace(spectrum, dictionary=on_device(spectrum.dictionary, xp))
-        flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), mine, spec.particles, xp)
-        start = xp.asarray(by_block(mine, coordinates.of_rows, initial))
+        flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), first.blocks, first.total, xp)
+        start = xp.asarray(by_block(first.blocks, coordinates.of_rows, initial))
+
+    def states(state: transport.State) -> np.ndarray:
+        if of_states:
+            return state.z.copy()
+        lifted = by_block(
+            first.blocks, lambda rows: coordinates.lift(rows, plan.mobility), backend.to_host(state.impulse)
+        )
+        return initial - lifted if len(initial) else initial
+
+    def visit(state: transport.State) -> None:
+        snapshots.take(state.time, lambda: states(state))
+
     try:
-        end, impulse, history = transport.transport(
-            flow, start, spec.steps, fixed, progress=lambda _, excess: stage(1, excess=excess)
+        state, history = transport.transport(
+            flow, start, steps, ratio, visit, lambda _, excess: stage(1, excess=excess), saves
         )
     finally:
         flow.close()
-    if of_states:
-        return end, history
-    move = by_block(mine, lambda rows: coordinates.lift(rows, plan.mobility), backend.to_host(impulse))
-    return (initial - move if len(initial) else initial), history
+    return states(state), state, history
+
+
+def _snapshot_datasets(snapshots: Snapshots, first: Particles, progress: Progress) -> dict[str, Any]:
+    if len(snapshots.taken) < len(snapshots.times):
+        progress.say(
+            f"kswgd.snapshots: {len(snapshots.taken)} of {len(snapshots.times)} times were reached; raise kswgd.steps"
+        )
+    found: dict[str, Any] = {"kswgd/snapshots/times": np.array([time for time, _ in snapshots.taken])}
+    shape = (len(first.states), len(snapshots.taken), first.states.shape[1])
+    together = np.empty(shape)
+    for index, (_time, states) in enumerate(snapshots.taken):
+        together[:, index] = states
+    found["kswgd/snapshots/particles"] = Rows(together.transpose(1, 0, 2), first.start, first.total, axis=1)
+    return found
+
+
+def _decay_datasets(
+    comm, first: Particles, spectrum: Spectrum, history: transport.History, pool, weights, progress: Progress
+) -> dict[str, Any]:
+    """The decay that theory predicts, and that which the modes and the particles show. Collective."""
+    kl = history.overall(history.kl)
+    modes = history.mode_means.shape[1]
+    chi2 = (history.mode_means**2).sum(axis=1)
+    floors = decay.sampling_floor(modes, first.total)
+    found = {
+        "kswgd/history/chi2": chi2,
+        "kswgd/history/kl": kl,
+        "kswgd/history/kl_carried": history.overall(history.kl_carried),
+        "kswgd/decay/chi2_floor": floors[0],
+        "kswgd/decay/kl_floor": floors[1],
+        "kswgd/decay/chi2_measured": chi2[-1],
+        "kswgd/decay/kl_measured": kl[-1],
+    }
+    rate = decay.decay_rate(history, floors[1])
+    if rate is not None:
+        found["kswgd/decay/rate"] = rate.rate
+        found["kswgd/decay/rate_band"] = np.array([rate.low, rate.high])
+        found["kswgd/decay/window"] = np.array(rate.window)
+        progress.say(
+            f"resolved KL decays at the rate {rate.rate:.3f} (95 %: {rate.low:.3f} to {rate.high:.3f}) "
+            f"until flow time {rate.window[1]:.3g}"
+        )
+    if first.density is not None:
+        total = len(transport.particle_blocks(first.total))
+        ratio = by_block(first.blocks, lambda x: first.density.of(x.T), first.states)
+        found["kswgd/history/kl_exact"] = decay.exact_kl(comm, history.time, ratio, first.blocks, total)
+        resolved = spectrum.eigenfunctions(pool.T)[:, 1:].real @ history.mode_means[0]
+        eta = decay.truncation_error(first.density.of(pool.T), resolved, weights)
+        found["kswgd/decay/truncation_error"] = eta
+        found["kswgd/decay/start"] = first.density.source
+    return found
+
+
+def _relaxation_time(config: Config, plan: Plan, spectrum: Spectrum) -> float:
+    """Time of the system's own dynamics after the transport, in whole steps.
+
+    `auto`: modes beyond the last one, whose rate they exceed, decay to the level of sampling noise, exp(-2 rate time) =
+    1 / N.
+    """
+    wanted = config.kswgd.relaxation
+    if wanted != "auto":
+        return wanted
+    step = plan.ensemble.stepper.time_step
+    time = np.log(max(config.kswgd.particles, 2)) / (2 * spectrum.rates.real[-1]) if len(spectrum.rates) > 1 else 0.0
+    return float(np.ceil(time / step - 1e-9) * step)
 
 
 def spread(
-    comm,
-    config: Config,
-    plan: Plan,
-    states: np.ndarray,
-    mine,
-    start: int,
-    progress: Progress,
-    keeping: Keeping = UNSAVED,
-) -> np.ndarray:
-    """States that a deterministic flow can transport: a point mass stays one, so coinciding particles are spread first.
+    comm, config: Config, plan: Plan, first: Particles, progress: Progress, keeping: Keeping = UNSAVED
+) -> Particles:
+    """Particles that a deterministic flow can transport: a point mass stays one, so coinciding ones are spread first.
 
     The system's own dynamics for one lag time gives them a law with a density; it is part of the method's start, as
     method.md (2) asks for a density ratio. Collective.
     """
+    states = first.states
     d = states.shape[1]
     # the largest of x and of -x over all particles, in one reduction
-    extremes = np.concatenate([states, -states], axis=1).max(axis=0, initial=-np.inf)
+    extremes = np.concatenate([states.max(axis=0, initial=-np.inf), (-states).max(axis=0, initial=-np.inf)])
     comm.Allreduce(MPI.IN_PLACE, extremes, op=MPI.MAX)
     if (extremes[:d] > -extremes[d:]).any() or config.kswgd.particles == 1:
-        return states
+        return first
     if plan.system is None:
         raise ConfigurationError(
             "kswgd.initial: all particles start at one point, which no deterministic flow spreads; use kind: gaussian"
         )
     progress.say(f"all particles start at one point: spread by the system's own dynamics for time {lag_of(config):g}")
-    return _dynamics(config, plan, states, mine, start, lag_of(config), streams.SPREADING, lambda _units: None, keeping)
+    moved = _dynamics(
+        config, plan, first.states, first, lag_of(config), streams.SPREADING, lambda _units: None, keeping
+    )
+    return replace(first, states=moved, density=None)
 
 
 def _dynamics(
-    config: Config, plan: Plan, states, mine, start: int, time: float, stream: int, tick, keeping: Keeping
+    config: Config, plan: Plan, states, first: Particles, time: float, stream: int, tick, keeping: Keeping
 ) -> np.ndarray:
     """(n, d) states of this rank's particles after running the system's own dynamics for a time. Collective."""
     stepper = plan.ensemble.stepper
     steps = round(time / stepper.time_step)
     out = np.empty_like(states)
     with keeping as kept:
-        for block in mine:
-            rows = slice(block.start - start, block.stop - start)
+        for block in first.blocks:
+            rows = slice(block.start - first.start, block.stop - first.start)
             noise = Noise(config.seed, stream, block.start)
             begin = np.ascontiguousarray(states[rows].T)
             out[rows] = advanced(stepper, begin, noise, steps, kept, block.index).T
@@ -149,20 +326,22 @@ def _dynamics(
 def judge(comm, config: Config, pool: np.ndarray, weights, particles: dict[str, np.ndarray]) -> tuple[dict, str]:
     """Energy distance of the particles to the invariant law at each stage, and the iid floor. Collective.
 
-    The law is that of the whole pool (n, d) with the weights (n,) of the stationary correction: a part of it may be of
-    a part of the trajectories, whose share of rare transitions is another.
+    The law is that of the whole pool (n, d) with the weights (n,): a part of it may be of a part of the trajectories,
+    whose share of rare transitions is another. States drawn by the weights alone tell the floor.
     """
-    count = min(metrics.affordable(config.kswgd.particles, pool.shape[1]), len(pool) // 2)
+    even = weights is None or np.ptp(weights) == 0
+    drawn = pool if even else metrics.drawn(pool, weights)
+    count = min(metrics.affordable(config.kswgd.particles, pool.shape[1]), len(drawn) // 2)
     if count < 2:
         return {}, "too few ensemble states to judge"
     mass = None if weights is None else weights / weights.sum()
     values = {}
     for name, rows in particles.items():
-        sample = metrics.subsample(gather_blocks(comm, [rows], pool.shape[1]), count)
+        sample = gather_blocks(comm, [metrics.local_subsample(comm, rows, count)], pool.shape[1])
         values[f"kswgd/metrics/energy_distance_{name}"] = metrics.energy_distance(comm, sample, pool, mass)
     # what independent states of one law are apart, in proportion to 1/n + 1/m for samples of n and m
-    scale = (1 + count / len(pool)) / 2
-    mean, spread = (scale * value for value in metrics.iid_floor(comm, pool, count, config.seed))
+    scale = (1 + count / len(drawn)) / 2
+    mean, spread = (scale * value for value in metrics.iid_floor(comm, drawn, count, config.seed))
     values["kswgd/metrics/energy_distance_floor"] = mean
     values["kswgd/metrics/energy_distance_floor_deviation"] = spread
     ratio = values["kswgd/metrics/energy_distance_particles"] / mean

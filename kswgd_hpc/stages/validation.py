@@ -15,7 +15,7 @@ from kswgd_hpc.feynman_kac.budget import CAUSES, REMEDIES
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import Sample
-from kswgd_hpc.references import Reference, reference
+from kswgd_hpc.references import Reference, principal_eigenvalue, reference
 from kswgd_hpc.spectrum import Spectrum
 from kswgd_hpc.stages.koopman import lag_of
 
@@ -64,9 +64,15 @@ def validate(
     for case in plan.cases:
         prediction = predictions[case.name]
         with progress.stage(f"reference {case.name}", 1) as stage:
-            keeping = checkpoint.stage(f"reference {case.name}")
-            other = reference(comm, case, config, plan, prediction.control, case.tolerance, stage, keeping)
+            keeping = checkpoint.stage(f"validation {case.name}")
+            if case.kind == "principal_eigenvalue":
+                other = principal_eigenvalue(comm, case, config, plan, case.tolerance, stage)
+            else:
+                other = reference(comm, case, config, plan, prediction.control, case.tolerance, stage, keeping)
             stage.note = f"{other.method}, {other.cost:.3g} processor seconds; prediction {prediction.cost:.3g}"
+        # processor seconds differ from run to run: attributes of the results, not datasets
+        progress.seconds[f"cpu prediction {case.name}"] = prediction.cost
+        progress.seconds[f"cpu reference {case.name}"] = other.cost
         verdict = Verdict.of(prediction, other)
         _say(progress, case, prediction, other, verdict)
         found |= _datasets(case, prediction, other, verdict)
@@ -76,13 +82,12 @@ def validate(
 def _datasets(case, prediction: Prediction, other: Reference, verdict: Verdict) -> dict[str, Any]:
     budget = prediction.budget
     found = {
-        "times": np.array(case.times),
+        "times": np.array(case.times)[-len(prediction.values) :],
+        "kind": case.kind,
         "koopman": prediction.values,
         "koopman_error": budget.total,
-        "koopman_cost": prediction.cost,
         "reference": other.values,
         "reference_error": other.errors,
-        "reference_cost": other.cost,
         "method": other.method,
         "rates": prediction.rates,
         "verdict": verdict.agree,
@@ -96,10 +101,11 @@ def _datasets(case, prediction: Prediction, other: Reference, verdict: Verdict) 
 def _say(progress: Progress, case, prediction: Prediction, other: Reference, verdict: Verdict) -> None:
     """One line for each time, and what would make the prediction better."""
     budget = prediction.budget
-    for i, time in enumerate(case.times):
+    for i, time in enumerate(case.times[-len(prediction.values) :]):
         word = "agree" if verdict.agree[i] else "DISAGREE"
+        what = f"t = {time:g}" if case.kind == "expectation" else "principal eigenvalue"
         progress.say(
-            f"  {case.name} t = {time:g}: predicted {prediction.values[i]:.6g} +- {budget.total[i]:.2g}, "
+            f"  {case.name} {what}: predicted {prediction.values[i]:.6g} +- {budget.total[i]:.2g}, "
             f"{other.method} {other.values[i]:.6g} +- {other.errors[i]:.2g}: {word}"
         )
     if prediction.rejected:

@@ -318,9 +318,11 @@ def test_states_are_moved_as_their_coordinates_are():
             )
         else:
             flow, at = transport.LocalFlow(MPI.COMM_SELF, found, mobility, blocks, len(x)), x
-        values = flow.values(at)
-        gradient = flow.gradient(at, values, flow.means(values, 0.0)[0])
-        move = flow.displacement(gradient)
+        totals = [None] * len(blocks)
+        values = [flow.survey(at[tile.rows], tile, totals) for tile in flow.tiles]
+        means = flow.tally(totals).means
+        slopes = [flow.slopes(at[t.rows], psi, means)[0] for t, psi in zip(flow.tiles, values, strict=True)]
+        move = flow.displacement(np.concatenate(slopes))
         moves.append((move if coordinates is linear else move @ J.T / linear.scale, flow.largest(at, move)))
         flow.close()
     np.testing.assert_allclose(moves[0][0], moves[1][0], rtol=1e-10, atol=1e-12)

@@ -88,9 +88,9 @@ def carry(plan, found, x, steps, step_size=None, comm=MPI.COMM_SELF):
     blocks = local(transport.particle_blocks(len(x)), comm)
     start, stop = span(blocks)
     flow = transport.LocalFlow(comm, found, plan.mobility, blocks, len(x))
-    moved, _, history = transport.transport(flow, x[start:stop], steps, step_size)
+    state, history = transport.transport(flow, x[start:stop], transport.Steps(steps, step_size))
     flow.close()
-    return moved, history
+    return state.z, history
 
 
 @pytest.mark.parametrize("text", [CIRCLE, LINE], ids=["circle", "line"])

@@ -23,7 +23,7 @@ def test_every_pair_is_a_lag_apart_and_in_one_group_whatever_the_stride(lags):
     for block in sample.blocks:
         # the first coordinate is the integral of u over the length, in units of the constant mode
         at_start = (block.z[block.x, :, 0] * scale + centre) / np.sqrt(2.5)
-        np.testing.assert_allclose(block.values["f:quench"], at_start, atol=1e-12)
+        np.testing.assert_allclose(block.values["f:mean(u)"], at_start, atol=1e-12)
         assert len(block.x) == len(block.y) == len(block.group) == pairing.starts
         assert (np.diff(block.group) >= 0).all()
     groups = np.concatenate([block.group for block in sample.blocks])

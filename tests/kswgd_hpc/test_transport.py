@@ -8,6 +8,7 @@ from support import sums
 from kswgd_hpc import transport
 from kswgd_hpc.errors import TransportError
 from kswgd_hpc.estimators import ESTIMATORS
+from kswgd_hpc.flow import GROUPS
 from kswgd_hpc.parallel import local, span
 from kswgd_hpc.spectrum import solve
 
@@ -45,9 +46,9 @@ def carry(found, mobility, x, steps, step_size=None, comm=MPI.COMM_SELF):
     start, stop = span(blocks)
     flow = transport.Flow(comm, found, mobility, blocks, len(x))
     z = found.coordinates(x[None, start:stop])
-    _, impulse, history = transport.transport(flow, z, steps, step_size)
+    state, history = transport.transport(flow, z, transport.Steps(steps, step_size))
     flow.close()
-    moved = z + flow.displacement(impulse)
+    moved = z + flow.displacement(state.impulse)
     return moved[:, 0] * found.coordinates.scale[0] + found.coordinates.mean[0], history
 
 
@@ -97,11 +98,12 @@ class CountingComm:
         return getattr(self._comm, name)
 
 
-def test_a_step_costs_one_reduction_of_r_plus_one_numbers(cold):
+def test_a_step_costs_one_reduction_of_r_plus_a_few_numbers(cold):
     found, mobility, states = cold
     comm = CountingComm(MPI.COMM_SELF)
     _, history = carry(found, mobility, one_well(states, 500), 5, 0.05, comm)
-    assert comm.sizes == [len(found.rates)] * (len(history.step_size) + 1)  # r - 1 modes and one displacement
+    # one for each step, one for the start, one for the logarithms of the last
+    assert comm.sizes == [len(found.rates) + 1 + 2 * GROUPS] * (len(history.step_size) + 2)
 
 
 @pytest.mark.mpi(min_size=2)
