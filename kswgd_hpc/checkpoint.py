@@ -286,6 +286,11 @@ class Shelf:
         """Whether it is time to save: by the clock, by a signal, by the stop file. Not collective."""
         return self.checkpoint.due()
 
+    def agree(self) -> None:
+        """Write all that waits, where all ranks want to at once. Collective; raises Interrupted if any has to stop."""
+        self.checkpoint.write()
+        self.checkpoint.agree(self.checkpoint.stop.wanted())
+
     def worth(self) -> bool:
         """Whether the end of a stage is worth a save. Not collective."""
         return self.checkpoint.worth()

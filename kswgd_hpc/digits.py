@@ -8,13 +8,16 @@ import numpy as np
 
 from kswgd_hpc.errors import DataError
 
-TRAINING, HELD_OUT, LABELS = "training.npy", "held_out.npy", "training_labels.npy"
+TRAINING, HELD_OUT, LABELS, START = "training.npy", "held_out.npy", "training_labels.npy", "start.npy"
 SIDE = 8
 _SEED = 20
+_STARTS = 4096
 
 
 def write(directory: Path) -> None:
-    """Write training and held-out images (n, 64), brightness from 0 to 1, and the training labels.
+    """Write training and held-out images (n, 64), brightness 0 to 1, the training labels, and states to start from.
+
+    Those are Gaussian noise of the training images' mean and covariance, in which no digit can be read.
 
     Raises
     ------
@@ -27,8 +30,13 @@ def write(directory: Path) -> None:
             "data: digits come with scikit-learn, which is not installed: pip install 'kswgd-hpc[studies]'"
         ) from error
     images, labels = load_digits(return_X_y=True)
-    order = np.random.Generator(np.random.Philox(_SEED)).permutation(len(images))
+    generator = np.random.Generator(np.random.Philox(_SEED))
+    order = generator.permutation(len(images))
     half = len(images) // 2
-    np.save(directory / TRAINING, images[order[half:]] / 16)
+    training = images[order[half:]] / 16
+    values, vectors = np.linalg.eigh(np.cov(training.T))
+    noise = generator.standard_normal((_STARTS, len(values))) * np.sqrt(np.maximum(values, 0.0))
+    np.save(directory / START, training.mean(axis=0) + noise @ vectors.T)
+    np.save(directory / TRAINING, training)
     np.save(directory / HELD_OUT, images[order[:half]] / 16)
     np.save(directory / LABELS, labels[order[half:]])

@@ -48,12 +48,14 @@ class Tally:
     means : (r - 1,) m_k over all particles
     logarithms : (2, GROUPS) sums over each group of the logarithms that were handed in
     square : sum of the squares that were handed in; displacement : largest of those
+    wishes : number of ranks that want to save
     """
 
     means: np.ndarray
     logarithms: np.ndarray
     square: float
     displacement: float
+    wishes: int
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Flow:
         self.particles = particles
         self.effective = float(particles) if effective is None else effective
         self.rates = spectrum.rates.real[1:]
-        self._modes = xp.asarray(spectrum.coefficients.real[:, 1:])
+        self._modes = xp.asarray(np.ascontiguousarray(spectrum.coefficients.real[:, 1:]))
         self._offsets = spectrum.offsets.real[1:]
         self._mobility = xp.asarray(mobility)
         self._dictionary = spectrum.dictionary
@@ -117,7 +119,7 @@ class Flow:
         ]
         rows = blocks[-1].stop - start if blocks else 0
         self._keeps = rows * self._dictionary.size * 8 <= _KEPT_BYTES
-        self._exponent: int | None = None
+        self.exponent: int | None = None  # of the fixed-point scale, the same for the whole flow
         self._operator = MPI.Op.Create(_sum_and_maximum, commute=True)
 
     def close(self) -> None:
@@ -140,8 +142,8 @@ class Flow:
         sums[tile.block] = total if sums[tile.block] is None else sums[tile.block] + total
         return psi if self._keeps else None
 
-    def tally(self, sums: list, logarithms=None, square=None, displacement: float = 0.0) -> Tally:
-        """Means over all particles. Collective: one Allreduce of r + 2 GROUPS + 1 numbers.
+    def tally(self, sums: list, logarithms=None, square=None, displacement: float = 0.0, wish: bool = False) -> Tally:
+        """Means over all particles. Collective: one Allreduce of r + 2 GROUPS + 3 numbers.
 
         Means are sums of integers, so they have the same bits on any number of ranks; the displacement travels in
         the same message as the bits of a non-negative double, which order as integers.
@@ -151,19 +153,20 @@ class Flow:
         sums : (p,) sum of the features of each block of this rank
         logarithms : (2, blocks) sums over each block, none for zeros
         square : (blocks,) sums of squares; displacement : largest on this rank
+        wish : whether this rank wants to save
         """
         parts = [to_host(part @ self._modes) for part in sums if part is not None]
-        if self._exponent is None:
-            self._exponent = self._fix_scale(parts)
+        if self.exponent is None:
+            self.exponent = self._fix_scale(parts)
         r = len(self.rates)
-        message = np.zeros(r + 2 * GROUPS + 2, dtype=np.int64)
+        message = np.zeros(r + 2 * GROUPS + 3, dtype=np.int64)
         for part in parts:
-            if not np.abs(part).max(initial=0.0) * 2.0**self._exponent < 2.0**62 / self._terms:
+            if not np.abs(part).max(initial=0.0) * 2.0**self.exponent < 2.0**62 / self._terms:
                 raise TransportError(
                     "a particle left the region where the features are bounded; use a gaussian dictionary, "
                     "or a smaller kswgd.step_size"
                 )
-            message[:r] += to_fixed(part, self._exponent)
+            message[:r] += to_fixed(part, self.exponent)
         exponent = quantum_exponent(_LARGEST_LOGARITHM * self.particles, 1)
         if logarithms is not None:
             for row, values in enumerate(logarithms):
@@ -171,13 +174,15 @@ class Flow:
                 np.add.at(message[r + row * GROUPS : r + (row + 1) * GROUPS], self._groups, fixed)
         if square is not None:
             message[-2] = to_fixed(np.minimum(square, 2.0), quantum_exponent(4.0 * self._terms, 1)).sum()
+        message[-3] = wish
         message[-1:] = np.array([displacement]).view(np.int64)
         self.comm.Allreduce(MPI.IN_PLACE, message, op=self._operator)
         return Tally(
-            np.ldexp(message[:r].astype(float), -self._exponent) + self._offsets,
-            np.ldexp(message[r:-2].astype(float), -exponent).reshape(2, GROUPS),
+            np.ldexp(message[:r].astype(float), -self.exponent) + self._offsets,
+            np.ldexp(message[r:-3].astype(float), -exponent).reshape(2, GROUPS),
             float(np.ldexp(float(message[-2]), -quantum_exponent(4.0 * self._terms, 1))),
             float(message[-1:].view(float)[0]),
+            int(message[-3]),
         )
 
     def _fix_scale(self, sums: Iterable[np.ndarray]) -> int:

@@ -8,15 +8,16 @@ import numpy as np
 
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.estimators import Estimator, weighted_sum
-from kswgd_hpc.galerkin import assemble, group_sums
+from kswgd_hpc.galerkin import Sums, assemble, group_sums
 from kswgd_hpc.records import Pairs, Sample
-from kswgd_hpc.spectrum import fit
+from kswgd_hpc.spectrum import Spectrum, fit
 from kswgd_hpc.statistics import standard_error
 from kswgd_hpc.vamp import Covariances, SingularFunctions, scores, singular_functions
 
 _FOLDS = 5
 _AGREEMENT = 0.1
 _NORMS = (0.5, 2.0)
+_SHARED = 0.75
 
 
 @dataclass(frozen=True)
@@ -42,28 +43,54 @@ def _part(block, per_block: int, folds: int, number: int) -> bool:
     return int(block.group[0]) // per_block % folds == number
 
 
-def resolved_modes(sample: Sample, names: tuple[str, ...], problem: Problem) -> int:
-    """Number of modes, the constant one included, whose rates hold on held-out trajectories. Collective.
+def resolved_modes(spectrum: Spectrum, sums: Sums, names: tuple[str, ...], problem: Problem) -> int:
+    """Number of modes, the constant one included, that hold on held-out trajectories. Collective.
 
-    The problem is solved on either half of the trajectories. A mode holds when it stands above the noise, and when on
-    the other half its function has between half and twice its norm, and a rate that agrees within 10 % and three
-    standard errors with what is to be expected: mu - c / mu where fitting the noise has raised mu to mu + c / mu, see
-    `spectrum._less_optimistic`. Modes are kept up to the first that does not; of a complex pair both or none.
+    The problem is solved on either half of the trajectories. A mode of a half holds when it stands above the noise, and
+    when on the other half its function has between half and twice its norm, and a rate that agrees within 10 % and
+    three standard errors with what is to be expected: mu - c / mu where fitting the noise has raised mu to mu + c / mu,
+    see `spectrum._less_optimistic`. A mode of the whole sample holds when both halves have it: when three quarters of
+    its variance lie in the span of the modes that hold there. So a spurious mode of a half alone, as a few visits to an
+    outlying function make, costs none of those behind it. Modes are kept up to the first that does not hold; of a
+    complex pair both or none.
 
     Parameters
     ----------
-    sample : of all trajectories; names : of the matrices; problem : what is solved
+    spectrum : of the whole sample; sums : that it is of
+    names : of the matrices of the problem; problem : what is solved
     """
+    sample = replace(sums.sample, values=())
     if sample.terms < 4:
-        return problem.modes
-    holds = [_holds(fold(sample, half, 2, False), fold(sample, half, 2, True), names, problem) for half in (0, 1)]
-    count = min(len(part) for part in holds)
-    both = holds[0][:count] & holds[1][:count]
-    return 1 + int(np.argmin(np.append(both, False)))
+        return len(spectrum.rates)
+    coefficients = spectrum.coefficients[:, 1:]
+    holds = np.ones(coefficients.shape[1], dtype=bool)
+    for half in (0, 1):
+        found = _holding(fold(sample, half, 2, False), fold(sample, half, 2, True), names, problem)
+        holds &= _shared(sums, coefficients, found) >= _SHARED
+    holds = _whole_pairs(holds, spectrum.rates[1:])
+    return 1 + int(np.argmin(np.append(holds, False)))
 
 
-def _holds(train: Sample, test: Sample, names: tuple[str, ...], problem: Problem) -> np.ndarray:
-    """Which modes of one half hold on the other, (k,), the constant one not among them."""
+def _shared(sums: Sums, functions: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """(k,) fraction of the variance of functions (p, k) that lies in the span of others, (p, g). Collective."""
+    if not span.shape[1]:
+        return np.zeros(functions.shape[1])
+    parts = np.concatenate([span.real, span.imag, functions.real, functions.imag], axis=1)
+
+    def products() -> np.ndarray:
+        return parts.T @ sums.gram().times(parts)
+
+    working = sums.replicated or sums.owners is not None
+    gram = sums.comm.bcast(products() if working else None)
+    g, k = 2 * span.shape[1], functions.shape[1]
+    inside = gram[:g, g:].T @ np.linalg.pinv(gram[:g, :g], rcond=1e-9, hermitian=True) @ gram[:g, g:]
+    # of a complex function the real and the imaginary part together
+    kept, whole = (np.diagonal(form).reshape(2, k).sum(axis=0) for form in (inside, gram[g:, g:]))
+    return kept / whole
+
+
+def _holding(train: Sample, test: Sample, names: tuple[str, ...], problem: Problem) -> np.ndarray:
+    """(p, g) coefficients of the modes of one half that hold on the other, the constant one not among them."""
     sums = assemble(train, names)
     found, estimator = fit(sums, **vars(problem))[0], problem.estimator
     influence = estimator.influence(sums, found.fitted, found.right, found.left)
@@ -86,7 +113,7 @@ def _holds(train: Sample, test: Sample, names: tuple[str, ...], problem: Problem
         error = estimator.rate_errors(expected, spread, problem.lag_time)
         agrees = np.abs(after - before) <= 3 * error + _AGREEMENT * np.abs(before)
     good = found.resolved & agrees & (norm > _NORMS[0]) & (norm < _NORMS[1])
-    return _whole_pairs(good, before)
+    return found.right[:, _whole_pairs(good, before)]
 
 
 def _whole_pairs(good: np.ndarray, rates: np.ndarray) -> np.ndarray:

@@ -42,6 +42,8 @@ def per_rank(config: Config, size: Sizes, ranks: int) -> dict[str, float]:
     if config.koopman is not None:
         values = len(config.validation.feynman_kac) * 2
         wide = c + values / 2 + (c if config.kswgd is not None or config.koopman.estimator == "generator" else 0)
+        if config.koopman.dictionary.kind in SPARSE:  # factors of the features, in half precision
+            wide += c * (getattr(config.koopman.dictionary, "degree", 0) + 1)
         found["records"] = _NUMBER * float(mine) * size.records * wide
         found["matrices"] = _matrices(config, p, ranks)
     if config.kswgd is not None:

@@ -52,6 +52,8 @@ from kswgd_hpc.stopping import Stop
 from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
+_TIMINGS = ("koopman_cost", "reference_cost")  # processor seconds of this run: attributes, not datasets
+
 
 def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False, page: bool = True) -> Path:
     """Run all stages and write results.h5 and report.html. Collective.
@@ -93,13 +95,15 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     # one thread a rank: the ranks fill the cores, and BLAS adds in the same order on every machine share
     with threadpoolctl.threadpool_limits(1), watchdog, stop if checkpoint.schedule.active else nullcontext():
         datasets = _stages(comm, config, plan, progress, checkpoint)
-        attributes = _attributes(comm, config, text, progress)
+        attributes = _attributes(comm, config, text, progress) | _timings(datasets)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
-        if page:
-            with progress.stage("report", 1) as stage:
-                from_root(comm, lambda: _report(path))
-                stage.note = str(directory / "report.html")
+    if page:
+        with threadpoolctl.threadpool_limits(1), progress.stage("report", 1) as stage:
+            from_root(comm, lambda: _report(path))
+            stage.note = str(directory / "report.html")
+    if (cost := checkpoint.cost).saves:
+        progress.say(f"checkpoint: {cost.saves} saves, {cost.bytes / 1e6:.3g} MB, {cost.seconds:.2f} s of rank 0")
     finish(comm, config, checkpoint)
     progress.record("end", seconds=progress.seconds)
     return path
@@ -146,14 +150,14 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    sparse = is_sparse(config, sample)
+    sparse, whole = is_sparse(config, sample), replace(sample, values=())
     if sparse:
-        spectrum, space = solved_sparse(config, plan, replace(sample, values=()), progress)
-        sums = space.sums
+        spectrum, space = solved_sparse(config, plan, whole, progress)
+        sample = replace(space.sums.sample, values=sample.values)  # what follows sees the functions in its span
     else:
         with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
             keeping = lambda panel: checkpoint.stage(f"galerkin {panel}")  # noqa: E731
-            sums = assemble(replace(sample, values=()), matrices_for(config, plan), tick, keeping)
+            sums = assemble(whole, matrices_for(config, plan), tick, keeping)
             tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
         with progress.stage("spectrum", 1) as stage:
             spectrum, space = solved(config, plan, sums, estimator_for(config))
@@ -168,7 +172,7 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
     if config.kswgd is not None:
         with progress.stage("transport spectrum", 1):
             if sparse:
-                moving, stationary = sparse_transport_spectrum(config, plan, sample)
+                moving, stationary = sparse_transport_spectrum(config, plan, whole)
             else:
                 moving, stationary = transport_spectrum(config, plan, sums)
         target = Target(moving, stationary, sample.weight)
@@ -241,6 +245,12 @@ def _attributes(comm: MPI.Comm, config: Config, text: str, progress: Progress) -
         **{f"library_{name}": version for name, version in versions.items()},
         **{f"seconds_{name.replace(' ', '_')}": seconds for name, seconds in comm.bcast(progress.seconds).items()},
     }
+
+
+def _timings(datasets: dict[str, Any]) -> dict[str, Any]:
+    """Take measured times out of the datasets, which are the same in every run: path of a group and name -> value."""
+    names = [name for name in datasets if name.rpartition("/")[2] in _TIMINGS]
+    return {name: datasets.pop(name) for name in names}
 
 
 def _revision() -> str:

@@ -30,7 +30,7 @@ _WORTH = 60.0  # seconds of work that are worth a save at the end of a stage, wh
 # what changes no number of what was saved
 _FREE = ("title", "output", "compute")
 # stages in their order, and the first that a key has an effect on; what comes before it is used again
-_STAGES = ("pilot", "ensemble", "validation", "records", "galerkin", "spectrum", "certificates", "transport")
+_STAGES = ("pilot", "ensemble", "records", "galerkin", "spectrum", "certificates", "validation", "transport")
 _AFFECTS = {
     "ensemble.duration": "records",
     "koopman.dictionary.size": "galerkin",
@@ -45,6 +45,8 @@ _AFFECTS = {
     "kswgd.time": "transport",
     "kswgd.snapshots": "transport",
     "kswgd.relaxation": "transport",
+    "kswgd.baselines": "transport",
+    "kswgd.baseline_steps": "transport",
 }
 
 
@@ -114,7 +116,8 @@ def finish(comm: MPI.Comm, config: Config, checkpoint: Checkpoint) -> None:
 
 def _label(stage: str, config: dict[str, Any]) -> str:
     """The name of a stage with what it depends on beyond the keys that have to agree in any case."""
-    flat, last = _flat(config), _STAGES.index(stage.split(" ")[0])
+    flat, first_word = _flat(config), stage.split(" ")[0]
+    last = _STAGES.index(first_word) if first_word in _STAGES else len(_STAGES)
     values = {key: flat.get(key) for key, first in _AFFECTS.items() if _STAGES.index(first) <= last}
     return f"{stage}.{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 

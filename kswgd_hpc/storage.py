@@ -68,7 +68,7 @@ def write_results(comm: MPI.Comm, directory: Path, datasets: Mapping[str, Any], 
     ----------
     directory : exists
     datasets : path in the file -> array (the same on every rank), string, or Rows
-    attributes : of the file
+    attributes : of the file; a name with the path of a group in front belongs to that group
 
     Returns
     -------
@@ -79,16 +79,20 @@ def write_results(comm: MPI.Comm, directory: Path, datasets: Mapping[str, Any], 
     try:
         (_write_parallel if parallel_hdf5(comm) else _write_serial)(comm, partial, datasets, attributes)
         from_root(comm, lambda: _into_place(partial, target))
-    except BaseException:
+    except BaseException as error:
         if comm.rank == 0:
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError | RuntimeError):  # HDF5 says that a disk is full in either
+            raise DataError(
+                f"output.directory: cannot write {RESULTS} to {directory}: {error}; make room there and --resume"
+            ) from error
         raise
     return target
 
 
 def _write_parallel(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
     with h5py.File(path, "w", driver="mpio", comm=comm) as file:
-        file.attrs.update(attributes)
+        _set(file, attributes)
         for name, value in datasets.items():
             if isinstance(value, Rows):
                 value.put(_create(file, name, value))
@@ -103,7 +107,7 @@ def _write_serial(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
     """Rank 0 writes; the others hand over their rows one after the other, so that it holds one share at a time."""
     file = h5py.File(path, "w") if comm.rank == 0 else None
     if file is not None:
-        file.attrs.update(attributes)
+        _set(file, attributes)
     for name, value in datasets.items():
         if not isinstance(value, Rows):
             if file is not None:
@@ -117,6 +121,12 @@ def _write_serial(comm: MPI.Comm, path: Path, datasets, attributes) -> None:
                 comm.recv(source=source, tag=7).put(dataset)
     if file is not None:
         file.close()
+
+
+def _set(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    for path, value in attributes.items():
+        group, _, name = path.rpartition("/")
+        file.require_group(group or "/").attrs[name] = value
 
 
 def _create(file: h5py.File, name: str, value: Rows) -> h5py.Dataset:
@@ -232,3 +242,18 @@ def read_states(path: str, dataset: str | None, dimension: int, key: str) -> np.
     if len(recording.shape) not in (1, 2) or recording.shape[-1] != dimension:
         raise DataError(f"{key}: {path} has shape {recording.shape}, expected ({dimension},) or (n, {dimension})")
     return np.atleast_2d(recording.read())
+
+
+def write_file(path: Path, datasets: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Write one process's HDF5 file, and put it in place in one move."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with h5py.File(partial, "w") as file:
+            file.attrs.update(attributes)
+            for name, value in datasets.items():
+                file.create_dataset(name, data=_plain(value))
+        _into_place(partial, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -118,6 +118,7 @@ def _case(study: Study, base: dict[str, Any], case: int, path: str) -> dict[str,
         directory = Path(study.output.directory)
         put(values, "system.path", str(directory / digits.TRAINING))
         judge["reference"] = {"path": str(directory / digits.HELD_OUT)}
+        values["kswgd"].setdefault("initial", {"kind": "file", "path": str(directory / digits.START)})
     for key, entries in study.vary.items():
         try:
             put(values, key, entries[case])

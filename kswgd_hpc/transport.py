@@ -19,6 +19,7 @@ import numpy as np
 from kswgd_hpc.backend import array_module, to_host
 from kswgd_hpc.errors import TransportError
 from kswgd_hpc.flow import Field, Flow, LocalFlow, Tally, Tile, particle_blocks
+from kswgd_hpc.transport_saves import Saves
 
 __all__ = ["Flow", "History", "LocalFlow", "State", "Steps", "floor", "particle_blocks", "transport"]
 
@@ -132,6 +133,7 @@ def transport(
     ratio=None,
     visit: Callable[[State], None] = lambda state: None,
     progress: Callable[[int, float], None] = lambda step, excess: None,
+    saves: Saves | None = None,
 ):
     """Move particles by (3) until their resolved modes are those of independent draws. Collective.
 
@@ -152,6 +154,7 @@ def transport(
     ratio : (n,) density ratio at the start; None for that which the modes resolve
     visit : called with the state at the start and after each accepted step
     progress : called with the number of steps and N sum m^2 over its floor
+    saves : where to go on from, and to save; None for nowhere
 
     Returns
     -------
@@ -162,15 +165,18 @@ def transport(
     ------
     TransportError : no step decreases F, or a fixed step diverges
     """
-    state = _started(flow, z, steps, ratio)
-    visit(state)
+    state = State(z, z * 0, z * 0, z * 0, z[:, 0] * 0, z[:, 0] * 0, np.empty(0))
+    if saves is None or not saves.restored(flow, state):
+        state = _started(flow, z, steps, ratio)
+        visit(state)
     target, landings = floor(len(flow.rates)), steps.landings
     trial = state.z * 0
     while state.steps < steps.most and _goes_on(flow, state, steps):
         h = _landed(state.h, state.time, landings)
         tried = _attempt(flow, state, trial, h, steps)
         moved = tried.moved if tried.complete else np.inf
-        tally = flow.tally(tried.sums, _logarithms(flow, state), state.error, moved)
+        wish = saves is not None and saves.wanted()
+        tally = flow.tally(tried.sums, _logarithms(flow, state), state.error, moved, wish)
         _complete(state, tally)
         worse = _energy(tally.means, flow.rates) > (1 + _RISE) * _energy(state.means, flow.rates)
         if not np.isfinite(_energy(tally.means, flow.rates)) or (steps.size and not np.isfinite(tally.displacement)):
@@ -190,6 +196,11 @@ def transport(
             state.h = _next_step(state, h, steps)
         visit(state)
         progress(state.steps, flow.excess(state.means) / target)
+        if tally.wishes:
+            saves.save(flow, state)
+    else:
+        if saves is not None:
+            saves.put(flow, state)
     _complete(state, flow.tally(_nothing(flow), _logarithms(flow, state), state.error))
     return state, _history(flow, state, flow.excess(state.means) <= target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mpi4py import MPI
@@ -79,6 +80,26 @@ def run_command(
     return subprocess.run(
         line, cwd=directory, env=mpi_environment(), capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def start(directory: Path, text: str, ranks: int, *options: str) -> subprocess.Popen:
+    """The public command, begun: it has left its imports behind."""
+    directory.mkdir(exist_ok=True)
+    (directory / "config.yaml").write_text(text)
+    words = [sys.executable, "-m", "kswgd_hpc.run", "config.yaml", *options]
+    words = words if ranks == 1 else ["mpiexec", "-n", str(ranks), *words]
+    with open(directory / "said", "w") as said:
+        process = subprocess.Popen(words, cwd=directory, env=mpi_environment(), stdout=said, stderr=said)
+    limit = time.monotonic() + 100
+    while "burn-in" not in (directory / "said").read_text() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    return process
+
+
+def ranks_of(process: subprocess.Popen) -> list[int]:
+    """Process numbers of what mpiexec has started."""
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    return [int(word) for word in found.split()]
 
 
 def results(directory: Path) -> dict:

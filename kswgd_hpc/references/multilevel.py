@@ -16,6 +16,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import streams, systems
+from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.parallel import Block, cut, local, sum_blocks
 from kswgd_hpc.references.monte_carlo import paths
 from spde.equations import SemilinearEquation
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from kswgd_hpc.feynman_kac import Case
 
 _BATCH = 64
+_BLOWN_UP = (SpdeError, ConfigurationError)  # a path that is not finite, or an observable of it
 _PILOT = 64
 _COARSER = 7  # halvings between the first level and the step of the run, at most
 _FINER = 8  # beyond it
 _FEWEST_POINTS = 16
 _SHARE = 0.5  # of the squared tolerance that is for the bias
-_USEFUL = 0.5  # a level is worth its while where its difference has less than this of the variance below it
+_START = 3  # levels
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,19 @@ def estimate(comm: MPI.Comm, case: Case, config: Config, system: Any, tolerance:
         paths would give
     """
     levels = Levels(case, config, system)
-    seed, first = config.seed, _first_useful(comm, levels, config.seed)
-    chosen = [replace(levels[first], below=None), levels[first + 1]]
+    first = _first_useful(comm, levels, config.seed)
+    while True:
+        try:
+            return _from_level(comm, levels, first, case, config.seed, tolerance)
+        except _BLOWN_UP:  # one path among many, on every rank
+            if first >= levels.own:
+                raise
+            first += 1
+
+
+def _from_level(comm: MPI.Comm, levels: Levels, first: int, case: Case, seed: int, tolerance: float | None) -> tuple:
+    """What `estimate` returns, from a given coarsest level on. Collective."""
+    chosen = [replace(levels[first], below=None), *(levels[first + k] for k in range(1, _START))]
     known = [_sampled(comm, level, seed, first + k, 0, _PILOT) for k, level in enumerate(chosen)]
     if tolerance is None:
         spread = max(np.sqrt(known[0].variance.max()), 1e-12)
@@ -179,14 +192,16 @@ def _table(chosen: list[Level], known: list[_Sums], tolerance: float, bias: np.n
 
 
 def _first_useful(comm: MPI.Comm, levels: Levels, seed: int) -> int:
-    """The coarsest level whose successor differs from it by less than it varies. Collective."""
+    """The coarsest level with which, and a difference to the next, the next is cheaper than by itself. Collective."""
     for index in range(levels.first, levels.own):
         try:
-            lower = _sampled(comm, replace(levels[index], below=None), seed, index, 0, _BATCH)
-            upper = _sampled(comm, levels[index + 1], seed, index + 1, 0, _BATCH)
-        except SpdeError:  # a path blew up
+            coarse, fine = replace(levels[index], below=None), levels[index + 1]
+            lower = _sampled(comm, coarse, seed, index, 0, _PILOT).variance.max()
+            upper = _sampled(comm, fine, seed, index + 1, 0, _PILOT).variance.max()
+        except _BLOWN_UP:
             continue
-        if upper.variance.max() <= _USEFUL * lower.variance.max():
+        alone = math.sqrt(lower * replace(fine, below=None).cost)
+        if math.sqrt(lower * coarse.cost) + math.sqrt(upper * fine.cost) < alone:
             return index
     return levels.own
 
@@ -194,8 +209,7 @@ def _first_useful(comm: MPI.Comm, levels: Levels, seed: int) -> int:
 def _bias(known: list[_Sums]) -> np.ndarray:
     """(times,) what the levels that are missing would add, if each difference is at most half of that before it."""
     last = np.abs(known[-1].mean)
-    before = np.abs(known[-2].mean) / 2 if len(known) > 2 else last
-    return np.maximum(last, before / 2)
+    return np.maximum(last, np.abs(known[-2].mean) / 2)
 
 
 def _refine(comm: MPI.Comm, chosen: list[Level], known: list[_Sums], seed: int, first: int, tolerance: float) -> None:
@@ -217,7 +231,15 @@ def _sampled(comm: MPI.Comm, level: Level, seed: int, index: int, start: int, st
     """Sums over the samples start ... stop - 1 of a level. Collective."""
     count = stop - start
     blocks = [Block(b.index, start + b.start, start + b.stop) for b in cut(count, -(-count // _BATCH))]
-    parts = [_differences(level, seed, index, block) for block in local(blocks, comm)]
+    parts, blown = [], None
+    try:
+        parts = [_differences(level, seed, index, block) for block in local(blocks, comm)]
+    except _BLOWN_UP as error:
+        blown = error
+    # an error on one rank is one on all
+    blown = next((error for error in comm.allgather(blown) if error is not None), None)
+    if blown is not None:
+        raise blown
     return _Sums(count, sum_blocks(comm, parts, (2, len(level.case.times)), len(blocks)))
 
 

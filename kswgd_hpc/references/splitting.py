@@ -55,17 +55,19 @@ def estimate(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, tolerance:
 def principal_eigenvalue(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, tolerance: float | None) -> tuple:
     """(1,) smallest eigenvalue of L + c, its standard error, details. Collective.
 
-    Parameters as of `estimate`; the particles run to the last of the case's times, and on while the decay still changes.
+    Parameters as of `estimate`; the particles run to the last of the case's times, or until the decay is steady.
     """
     case = replace(case, times=case.times[-1:])
     for doubling in range(_DOUBLINGS + 1):
-        rows = _groups(comm, case, stepper, seed, lambda rows: _decays(rows)[0] / case.times[-1], tolerance)
-        whole, early, late = (part / case.times[-1] for part in _decays(rows))
+        time = case.times[-1]
+        wanted = None if tolerance is None else tolerance * time
+        rows = _groups(comm, case, stepper, seed, lambda rows: _decays(rows)[0], wanted)
+        whole, early, late = (part / time for part in _decays(rows))
         error, change = _error_of_mean(whole), np.abs((early - late).mean(axis=0))
         steady = change <= 2 * _error_of_mean(early - late)
         if steady.all() or doubling == _DOUBLINGS:
             break
-        case = replace(case, times=(2 * case.times[-1],))
+        case = replace(case, times=(2 * time,))
     return whole.mean(axis=0), np.where(steady, error, np.hypot(error, change)), _details(case, rows)
 
 

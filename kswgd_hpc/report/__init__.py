@@ -15,6 +15,7 @@ from kswgd_hpc.report import (
     kinetics,
     page,
     particles,
+    rivals,
     spectrum,
     summary,
     trajectory,
@@ -31,6 +32,7 @@ SECTIONS = (
     trajectory.trajectory,
     particles.laws,
     particles.convergence,
+    rivals.rivals,
     feynman_kac.comparisons,
 )
 

@@ -10,31 +10,11 @@ from matplotlib.axes import Axes
 
 from kswgd_hpc.comparison import Row
 from kswgd_hpc.report import canvas, page, samples
-from kswgd_hpc.report.methods import COLOURS, NAMES
+from kswgd_hpc.report.methods import COLOURS, MEANING, NAMES, TITLES
 from kswgd_hpc.report.numbers import NONE, error, number
 from kswgd_hpc.report.page import Picture, Section, Table
 from kswgd_hpc.studies import StudyPlan
 
-TITLES = {
-    "energy_distance": "energy distance",
-    "mmd": "MMD",
-    "sliced_wasserstein": "sliced Wasserstein",
-    "occupation": "occupation",
-    "spatial_mean": "spatial mean",
-    "structure_factor": "structure factor",
-    "two_point_correlation": "two-point correlation",
-    "energy": "energy",
-}
-MEANING = {
-    "energy_distance": "energy distance: 2 E|X−Y| − E|X−X′| − E|Y−Y′|",
-    "mmd": "MMD: root of the squared discrepancy, Gaussian kernel with the reference's median distance for all methods",
-    "sliced_wasserstein": "sliced Wasserstein: W₂ over 128 fixed directions",
-    "occupation": "occupation: total variation of the shares of the named sets",
-    "spatial_mean": "spatial mean: W₁ of its law",
-    "structure_factor": "structure factor: root mean square relative error of the first 16 modes",
-    "two_point_correlation": "two-point correlation: largest error of ⟨u(x₀)u(x)⟩, relative",
-    "energy": "energy: error of its mean in standard deviations",
-}
 _SHOWN_RATIO = 2.0
 
 

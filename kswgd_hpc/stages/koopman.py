@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,8 +51,7 @@ def solved(config: Config, plan: Plan, sums: Sums, estimator: Estimator) -> tupl
     if koopman.modes == "auto":
         needed = {*estimator.matrices, "plus", "minus", "c0"}
         names = tuple(name for name in matrices_for(config, plan) if name in needed)
-        sample = replace(sums.sample, values=())
-        spectrum = spectrum.kept(min(len(spectrum.rates), resolved_modes(sample, names, problem)))
+        spectrum = spectrum.kept(resolved_modes(spectrum, sums, names, problem))
     return spectrum, space
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kswgd_hpc import galerkin
 from kswgd_hpc.config import Config
 from kswgd_hpc.estimators import ESTIMATORS, Estimator
@@ -29,8 +27,7 @@ def is_sparse(config: Config, sample: Sample) -> bool:
     koopman, dictionary = config.koopman, sample.dictionary
     if not dictionary.sparse or dictionary.size > galerkin.REPLICATED:
         return dictionary.sparse
-    killed = any(row.killing != 0 for row in config.validation.feynman_kac)
-    if koopman.estimator not in SUPPORTED or koopman.reweight or koopman.vamp or koopman.sets is not None or killed:
+    if koopman.estimator not in SUPPORTED or koopman.reweight or koopman.vamp or koopman.sets is not None:
         return False
     return sparse_space(sample, koopman.estimator == "reversible").size < dictionary.size
 
@@ -44,7 +41,7 @@ def solved_sparse(config: Config, plan: Plan, sample: Sample, progress: Progress
             problem = Problem(
                 estimator, lag_of(config), _MOST_MODES, config.koopman.regularization, _overlap(plan), None
             )
-            few = replace(space.sums.sample, values=())
+            few = space.sums.sample
             spectrum = spectrum.kept(min(len(spectrum.rates), resolved_modes(few, estimator.matrices, problem)))
         stage.note = f"{spectrum.dictionary.visited.size} functions visited; {kept(config, spectrum)}"
     return spectrum, space

@@ -23,6 +23,7 @@ from kswgd_hpc.stages.koopman import lag_of
 from kswgd_hpc.starts import DensityRatio
 from kswgd_hpc.stationary import StationaryMeans
 from kswgd_hpc.storage import Rows
+from kswgd_hpc.transport_saves import Saves
 from spde.stepping import Noise
 
 
@@ -104,7 +105,11 @@ def transported_by(
     started = spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
     snapshots = Snapshots(tuple(spec.snapshots or ()))
     with progress.stage("transport", spec.steps) as stage:
-        transported, state, history = _flow(comm, plan, target.moving, started, config, snapshots, stage)
+        with checkpoint.stage("transport") as kept:
+            # snapshots are taken on the way, which has to be gone from the start then
+            saves = Saves(kept, started.blocks) if not snapshots.times else None
+            moved = _flow(comm, plan, target.moving, started, config, snapshots, stage, saves)
+        transported, state, history = moved
         stage.note = f"{len(history.step_size)} steps, flow time {history.time[-1]:.3g}, {_ended(config, history)}"
     relaxation = _relaxation_time(config, plan, target.spectrum)
     relaxed = transported
@@ -169,7 +174,7 @@ def _particles(
     return Particles(states, mine, spec.particles, starts.ratio_of_set(plan.start, pool, weights))
 
 
-def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, snapshots: Snapshots, stage):
+def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, snapshots: Snapshots, stage, saves):
     """Transported states (n, d) of this rank, the final state of the flow, and the history. Collective."""
     spec, coordinates, initial = config.kswgd, spectrum.coordinates, first.states
     steps = transport.Steps(
@@ -203,7 +208,7 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config
 
     try:
         state, history = transport.transport(
-            flow, start, steps, ratio, visit, lambda _, excess: stage(1, excess=excess)
+            flow, start, steps, ratio, visit, lambda _, excess: stage(1, excess=excess), saves
         )
     finally:
         flow.close()

@@ -27,7 +27,7 @@ COMM = MPI.COMM_WORLD
 PLANE = """
 seed: 2
 system: {kind: diffusion, variables: [x, y], potential: x**2/2 + y**2, temperature: 1.0}
-ensemble: {trajectories: 64, initial: {kind: gaussian}, time_step: 0.05, burn_in: 2, duration: 40, lag_time: 0.2}
+ensemble: {trajectories: 64, initial: {kind: gaussian}, time_step: 0.05, burn_in: 2, duration: 30, lag_time: 0.2}
 koopman:
   estimator: reversible
   dictionary: {kind: splines, cells: 20}
@@ -38,8 +38,8 @@ output: {directory: out}
 PLANE_RATES = np.array([1, 2, 2, 3])
 SPACE = (
     PLANE.replace("[x, y], potential: x**2/2 + y**2", "[x, y, z], potential: x**2/2 + y**2 + 3*z**2/2")
-    .replace("cells: 20", "cells: 16")
-    .replace("trajectories: 64", "trajectories: 128")
+    .replace("cells: 20", "cells: 12")
+    .replace("trajectories: 64", "trajectories: 96")
 )
 
 
@@ -120,8 +120,9 @@ def dense(matrix) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["splines, cells: 8", "wendland, size: 60", "indicator, size: 50"])
 def test_sparse_matrices_are_the_dense_ones(kind):
     comm = COMM if COMM.size > 1 else MPI.COMM_SELF
-    _config, alone = sample(PLANE.replace("splines, cells: 20", kind))
-    _config, shared = sample(PLANE.replace("splines, cells: 20", kind), comm)
+    text = PLANE.replace("splines, cells: 20", kind).replace("trajectories: 64", "trajectories: 16")
+    _config, alone = sample(text)
+    _config, shared = sample(text, comm)
     space = sparse_space(shared, True)
     everything = sparse_space(alone, True)
     assert (space.P != everything.P).nnz == 0
@@ -227,7 +228,7 @@ def test_results_give_the_eigenfunctions_in_the_functions_that_were_visited(tmp_
 @pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize("estimator", ["reversible", "dirichlet", "edmd"])
 def test_sparse_rates_do_not_depend_on_the_number_of_ranks(estimator):
-    text = PLANE.replace("reversible", estimator).replace("cells: 20", "cells: 48")
+    text = PLANE.replace("reversible", estimator).replace("trajectories: 64", "trajectories: 32")
     together, alone = estimate(text, COMM), estimate(text)
     np.testing.assert_allclose(together.rates, alone.rates, rtol=1e-6)
     np.testing.assert_allclose(together.rates_error, alone.rates_error, rtol=1e-4)
@@ -265,3 +266,10 @@ def test_options_that_nothing_used_are_reported(tmp_path):
     assert len(warnings) == 2
     assert "-eps_nvc: no PETSc or SLEPc object used" in warnings[0]
     assert "koopman.petsc_options.esp_nev: no PETSc" in warnings[1]
+
+
+@pytest.mark.mpi(min_size=3)
+def test_ranks_without_trajectories_take_part():
+    text = PLANE.replace("splines, cells: 20", "indicator, cells: 50").replace("modes: 5", "modes: 2")
+    found = estimate(text.replace("trajectories: 64", "trajectories: 2").replace("duration: 30", "duration: 400"), COMM)
+    assert 0.5 < found.rates[1].real < 1.6
