@@ -86,10 +86,11 @@ def estimate(
         ]
     moments = sum_blocks(comm, parts, (2, 10, len(case.times)), len(batches))
     values, variance, coefficients = _controlled(moments)
-    # paths that all agree do not make the mean exact: one in n might not have
-    errors = np.maximum(np.sqrt(variance / samples), np.abs(values) / samples)
     count, first, square = moments[:, :3].sum(axis=0)
     plainly = np.maximum(square / count - (first / count) ** 2, 0.0) * count / (count - 2)
+    # paths that all agree do not make the mean exact: one in n might not have
+    alike = plainly <= 1e-14 * square / count
+    errors = np.maximum(np.sqrt(variance / samples), np.where(alike, np.abs(values) / samples, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(variance > 0, plainly / variance, np.where(plainly > 0, np.inf, 1.0))
     weight, weight_square = moments[:, 8:].sum(axis=0)
