@@ -336,14 +336,16 @@ def _resolved(space: Space, estimator: Estimator, values, spread, overlap: float
     """Which pairs stand above sampling noise, and the floor.
 
     A noise-only problem of q whitened functions and n pairs has eigenvalues up to sqrt(2 q / n) when symmetrised
-    (semicircle law) and sqrt(q / n) when not (circular law): below that, mu is noise and has no rate.
+    (semicircle law) and sqrt(q / n) when not (circular law): below that, mu is noise and has no rate. Nor has a mu that
+    lies beyond one by two of its errors: the semigroup is a contraction, and too few pairs were fitted too well.
     """
     if not estimator.pairs:
         return np.ones(len(values), dtype=bool), 0.0
     degrees = space.size * (2 if estimator.symmetric else 1)
     floor = float(np.sqrt(degrees / (space.sums.count * min(1.0, overlap))))
     size = values if estimator.symmetric else np.abs(values)
-    return size > np.maximum(floor, np.nan_to_num(2 * spread)), floor
+    twice = np.nan_to_num(2 * spread)
+    return (size > np.maximum(floor, twice)) & (np.abs(values) <= 1 + twice), floor
 
 
 def _dictionary_error(sums: Sums, estimator: Estimator, regularization: float, rates, lag_time, options) -> np.ndarray:

@@ -70,7 +70,7 @@ def kept(config: Config, spectrum: Spectrum) -> str:
     if config.koopman.modes == "auto":
         hint = "" if len(spectrum.rates) > 1 else ": raise koopman.regularization, or take fewer functions"
         return f"{len(spectrum.rates)} of the modes hold on held-out trajectories{hint}"
-    return f"{len(spectrum.rates)} modes kept, {spectrum.rejected} below the noise floor"
+    return f"{len(spectrum.rates)} modes kept, {spectrum.rejected} no more than noise"
 
 
 def restart_count(config: Config, plan: Plan) -> int:

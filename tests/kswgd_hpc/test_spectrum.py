@@ -134,6 +134,17 @@ def test_pairs_below_the_noise_floor_are_rejected():
     assert (found.eigenvalues.real[1:] > found.floor).all()
 
 
+def test_more_functions_than_pairs_give_no_growing_modes():
+    text = (
+        SPIRAL.replace("SEED", "1")
+        .replace("trajectories: 64", "trajectories: 4")
+        .replace("duration: 60", "duration: 4")
+    )
+    found = estimate(text.replace("kind: polynomial, degree: 3", "kind: gaussian, size: 80"))
+    assert found.rejected >= 1
+    assert (np.abs(found.eigenvalues[1:]) <= 1 + 2 * found.rates_error[1:] * np.abs(found.eigenvalues[1:]) * 0.2).all()
+
+
 def test_many_functions_do_not_pull_a_fast_rate_down():
     # 150 Gaussians on 9,600 pairs at mu = 0.37: the noise that they fit would lower the rate by 5 %
     text = OU.replace("polynomial, degree: 2", "gaussian, size: 150").replace("lag_time: 0.5", "lag_time: 1")
