@@ -93,7 +93,7 @@ def _costs(method: str, group: str, run: StudyRun, data: dict) -> dict[str, floa
     for name in ("data_seconds", "data_gradient_calls"):
         costs[name] = float(data[shared + name]) if uses else 0.0
     if method == "kswgd":
-        costs["time"] = float(data["kswgd/history/time"][-1]) + run.config.kswgd.relaxation
+        costs["time"] = float(data["kswgd/history/time"][-1] + data["kswgd/relaxation_time"])
         costs["data_used"] = float(data[f"{group}/data_used"])
     else:
         costs["time"], costs["data_used"] = float(data[f"{group}/time"]), float(data[f"{group}/data_used"])

@@ -15,8 +15,9 @@ _STARTS = 4096
 
 
 def write(directory: Path) -> None:
-    """Write training and held-out images (n, 64), brightness from 0 to 1, the training labels, and states to start from:
-    Gaussian noise of the training images' mean and covariance, in which no digit can be read.
+    """Write training and held-out images (n, 64), brightness 0 to 1, the training labels, and states to start from.
+
+    Those are Gaussian noise of the training images' mean and covariance, in which no digit can be read.
 
     Raises
     ------

@@ -146,8 +146,9 @@ def _slowest(propagator: Propagator, mapping: np.ndarray | None) -> tuple[np.nda
 class Sampled:
     """What the second pass over the records finds of a row: error (times,), and the gain (times,) of the dictionary.
 
-    The gain is the squared ratio of what the operator leaves over of the prediction to what it leaves over of that by
-    half of the dictionary. The error is what is left over of u times what is left over of the density l.
+    The gain is the ratio of what the operator leaves over of the prediction to what it leaves over of that by half of
+    the dictionary. The error would fall with its square if the density l were resolved better by as much, which for a
+    start at one point is too much to hope for.
     """
 
     error: np.ndarray
@@ -166,7 +167,7 @@ def sampled(features: Features, influences: list[Influence], count: float) -> li
     found = []
     for part in np.split(sums, np.cumsum(widths)[:-1], axis=1):
         deviations, fine, coarse = np.split(part, 3, axis=1)
-        gain = fine.sum(axis=0) / np.maximum(coarse.sum(axis=0), 1e-300)
+        gain = np.sqrt(fine.sum(axis=0) / np.maximum(coarse.sum(axis=0), 1e-300))
         found.append(Sampled(standard_error(deviations / count), np.minimum(gain, 1.0)))
     return found
 

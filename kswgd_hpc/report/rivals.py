@@ -55,7 +55,9 @@ def _history(run: Run, methods: list[str]) -> Picture:
         steps, distance = (run.data[f"{_BASELINES}{name}/history/{key}"] for key in ("steps", "energy_distance"))
         ax.plot(steps, distance / floor, color=COLOURS[name], label=NAMES[name], linewidth=1.1)
     flow = max(len(run.data["kswgd/history/step_size"]), 1)
-    ends = [float(run.data[f"{_COMPARISON}{name}/energy_distance"]) / floor for name in ("initial", "transported", "kswgd")]
+    ends = [
+        float(run.data[f"{_COMPARISON}{name}/energy_distance"]) / floor for name in ("initial", "transported", "kswgd")
+    ]
     steps = [1, flow, max(int(run.data[f"{_COMPARISON}steps"]), flow)]
     ax.plot(steps, ends, color=COLOURS["kswgd"], label=NAMES["kswgd"], marker="o", markersize=4)
     ax.axhline(1, color=canvas.BLACK, linewidth=0.8)
@@ -87,8 +89,8 @@ def _costs(run: Run, methods: list[str]) -> Table:
         for name in methods
     ]
     caption = (
-        "Costs: processor seconds over all ranks, calls of drift or score, states of the ensemble that the method learns "
-        f"from. Those cost {number(float(np.asarray(run.data[f'{_COMPARISON}data_seconds'])), 3)} seconds and "
+        "Costs: processor seconds over all ranks, calls of drift or score, states of the ensemble that the method "
+        f"learns from. Those cost {number(float(np.asarray(run.data[f'{_COMPARISON}data_seconds'])), 3)} seconds and "
         f"{number(int(run.data[f'{_COMPARISON}data_gradient_calls']))} calls."
     )
     return Table(("method", "steps", "seconds", "gradient calls", "states used"), [own, *rows], caption)
