@@ -93,8 +93,8 @@ def units(stage: str, config: Config, size: Sizes, ranks: int) -> float:
         return trajectories * size.steps
     if stage in ("transport", "relaxation", "metrics"):
         return _particle_units(stage, config, size, ranks)
-    if stage.startswith("validation "):
-        index = [f"validation {row.name}" for row in config.validation.feynman_kac].index(stage)
+    if stage.startswith("reference "):
+        index = [f"reference {row.name}" for row in config.validation.feynman_kac].index(stage)
         paths, steps = size.paths[index]
         return _largest(paths, -(-paths // 64), ranks) * steps
     if stage == "certificates":

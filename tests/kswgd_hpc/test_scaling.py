@@ -51,7 +51,7 @@ def test_efficiency_is_that_of_amdahl_where_messages_cost_nothing():
 
 def test_a_calibrated_model_knows_every_stage_and_shares_out_what_is_shared(models):
     config = parse(TINY)
-    names = {"ensemble", "galerkin", "spectrum", "transport", "metrics", "validation quench", "results", "report"}
+    names = {"ensemble", "galerkin", "spectrum", "transport", "metrics", "reference quench", "results", "report"}
     assert names <= {model.name for model in models}
     one, many = ({p.stage: p for p in scaling.predict(models, config, n)} for n in (1, 16))
     # sixteen blocks of six or seven trajectories
