@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,10 +90,16 @@ def kill(process: subprocess.Popen, ranks: int, rng: np.random.Generator) -> Non
     if victims and rng.random() < 0.7:
         victims = [int(rng.choice(victims))]
     for victim in victims:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    process.wait()
+
+
+def end(process: subprocess.Popen, ranks: int) -> None:
+    """End a run whose results are in place: the report is not looked at."""
+    for number in ranks_of(process, ranks):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
     process.wait()
 
 
@@ -118,8 +125,11 @@ def life(command: Command, seconds: float, kills: int, rng: np.random.Generator)
         while mortal and process.poll() is None and not command.begun():
             time.sleep(0.01)
         limit = time.monotonic() + rng.uniform(0, seconds)
-        while process.poll() is None and (not mortal or time.monotonic() < limit):
-            time.sleep(0.005)
+        while process.poll() is None and not command.ended() and (not mortal or time.monotonic() < limit):
+            time.sleep(0.01)
+        if command.ended():
+            end(process, ranks)
+            return done, starts
         if process.poll() is None:
             kill(process, ranks, rng)
             done += 1
@@ -153,8 +163,7 @@ def main() -> int:
         while process.poll() is None and not undisturbed.ended():
             time.sleep(0.01)
         seconds = time.monotonic() - began
-        if process.wait():
-            raise RuntimeError(undisturbed.log.read_text())
+        end(process, 1)
         reference, _ = read_results(undisturbed.directory / "out" / "results.h5")
         print(f"undisturbed: {seconds:.1f} s of work, {len(reference)} datasets", flush=True)
         total = wrong = lives = 0

@@ -45,7 +45,7 @@ run() {
     trap - USR1 TERM
     # A signal while Python still starts ends the run before it can save; a preemption that SLURM announces to the
     # daemons of mpiexec, and not to this shell, ends it with a status of theirs. Both go on from the last checkpoint.
-    if [ "$status" -gt 2 ] && { [ -n "$asked" ] || preempted; }; then
+    if [ "$status" -ne 0 ] && [ "$status" -ne 2 ] && { [ -n "$asked" ] || preempted; }; then
         status=$again
     fi
     say "ended with status $status"

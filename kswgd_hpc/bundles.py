@@ -14,6 +14,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,13 +105,15 @@ def write(
 
 
 def _copy(archive: zipfile.ZipFile, copies: Iterable[tuple[Path, Key]]) -> None:
+    by_path: dict[Path, list[Key]] = {}
     for path, key in copies:
-        try:
-            data = _members(path, key)
-        except Damaged:
-            continue
-        for name, content in data.items():
-            archive.writestr(key.prefix + name, content)
+        by_path.setdefault(path, []).append(key)
+    for path, keys in by_path.items():
+        with suppress(Damaged), Reader(path) as reader:
+            for key in keys:
+                with suppress(Damaged):
+                    for name, content in reader.members(key).items():
+                        archive.writestr(key.prefix + name, content)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -138,25 +141,51 @@ def contents(path: Path) -> Contents:
         raise Damaged(str(error) or type(error).__name__) from error
 
 
+class Reader:
+    """A bundle that items are read from, one after the other. Raises Damaged if it is no bundle."""
+
+    def __init__(self, path: Path):
+        self._names: dict[str, list[str]] = {}
+        try:
+            self._archive = zipfile.ZipFile(path)
+            for member in self._archive.namelist():
+                stem = "/".join(member.split("/", 3)[:3]) + "/"
+                self._names.setdefault(stem, []).append(member)
+        except _DAMAGE as error:
+            raise Damaged(str(error) or type(error).__name__) from error
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+
+    def members(self, key: Key) -> dict[str, bytes]:
+        """Name -> content of the arrays of an item; reading a member to its end compares its CRC. Raises Damaged."""
+        names = self._names.get(key.prefix, [])
+        if not names:
+            raise Damaged("the item is missing")
+        try:
+            return {name.removeprefix(key.prefix): self._archive.read(name) for name in names}
+        except _DAMAGE as error:
+            raise Damaged(str(error) or type(error).__name__) from error
+
+    def read(self, key: Key) -> dict[str, np.ndarray]:
+        """The arrays of an item. Raises Damaged where a byte of it is not what was written."""
+        try:
+            return {name: _array(content) for name, content in self.members(key).items()}
+        except _DAMAGE as error:
+            raise Damaged(str(error) or type(error).__name__) from error
+
+
 def read(path: Path, key: Key) -> dict[str, np.ndarray]:
-    """The arrays of an item. Raises Damaged where a byte of it is not what was written."""
-    data = _members(path, key)
-    try:
-        return {name: _array(content) for name, content in data.items()}
-    except _DAMAGE as error:
-        raise Damaged(str(error) or type(error).__name__) from error
-
-
-def _members(path: Path, key: Key) -> dict[str, bytes]:
-    """Name -> content of the arrays of an item; reading a member to its end compares its CRC."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.startswith(key.prefix)]
-            if not names:
-                raise Damaged("the item is missing")
-            return {name.removeprefix(key.prefix): archive.read(name) for name in names}
-    except _DAMAGE as error:
-        raise Damaged(str(error) or type(error).__name__) from error
+    """The arrays of one item of a bundle, see `Reader.read`."""
+    with Reader(path) as reader:
+        return reader.read(key)
 
 
 def _array(content: bytes) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc import bundles
-from kswgd_hpc.bundles import Damaged, Key
+from kswgd_hpc.bundles import Damaged, Key, Reader
 from kswgd_hpc.errors import Interrupted
 from kswgd_hpc.stopping import Stop
 
@@ -114,6 +114,7 @@ class Checkpoint:
         self._files: list[_File] = []
         self._newest: dict[Item, Path] = {}
         self._retired: list[list[Path]] = []
+        self._open: tuple[Path, Reader] | None = None
         self._last = time.monotonic()
         self.beat: Callable[[], None] = lambda: None
 
@@ -162,10 +163,18 @@ class Checkpoint:
             if progress not in (None, found):
                 continue
             try:
-                return Saved(found, bundles.read(path, Key(*item, found)))
+                return Saved(found, self._reader(path).read(Key(*item, found)))
             except Damaged as error:
                 self._warn(f"checkpoint: {path.name} is damaged ({error}): an older save is used, or none")
         return None
+
+    def _reader(self, path: Path) -> Reader:
+        """A bundle of an earlier run, kept open while items are taken from it one after the other."""
+        if self._open is None or self._open[0] != path:
+            if self._open is not None:
+                self._open[1].close()
+            self._open = path, Reader(path)
+        return self._open[1]
 
     def saved(self, stage: str) -> dict[int, list[int]]:
         """Index -> progress of all that was saved of a stage, the most advanced first."""

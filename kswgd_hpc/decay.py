@@ -16,7 +16,7 @@ from kswgd_hpc.parallel import Block, sum_blocks
 from kswgd_hpc.transport import History
 
 _FEWEST_TIMES = 4
-_ABOVE_FLOOR = 3.0
+_ABOVE_FLOOR = 10.0  # sampling noise is then a tenth of what is fitted
 _NUMBERS = 2**20
 
 

@@ -48,12 +48,14 @@ class Features:
     """The features of this rank's records, as factors: see `sparse_kernels`. Eight digits are enough for matrices whose
     eigenvalues are computed again in the span of the eigenvectors.
 
-    index : (N, a, w) int32, factor : (N, a, w) float32
+    index : (N, a, w) int32, factor : (N, a, w) float32, records that see the same functions behind one another
+    order : (N,) which record each is
     stretches : of each block, its first record and its `Records`, whose (m, n) records follow one another
     """
 
     index: np.ndarray
     factor: np.ndarray
+    order: np.ndarray
     stretches: list[tuple[int, Records]]
 
     def of_pairs(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, Records]]:
@@ -80,7 +82,8 @@ def features(sample: Sample, dictionary: SparseDictionary) -> Features:
         start -= len(part[0])
         for array, values in zip(whole, part, strict=True):
             array[start : start + len(values), :, : values.shape[2]] = values
-    return Features(*whole, stretches)
+    order = np.argsort(whole[0][:, :, -1].sum(axis=1), kind="stable")
+    return Features(whole[0][order], whole[1][order], order, stretches)
 
 
 @dataclass(frozen=True)
@@ -119,15 +122,17 @@ class SparseSpace:
 
     def at_records(self, coefficients: np.ndarray) -> np.ndarray:
         """(N,) sum of psi times coefficients (p,) at this rank's records."""
-        found = np.empty(len(self.features.index))
         f = self.features
-        gather(f.index, f.factor, self.visited.place, np.append(coefficients, 0.0), found)
+        ordered, found = np.empty(len(f.index)), np.empty(len(f.index))
+        gather(f.index, f.factor, self.visited.place, np.append(coefficients, 0.0), ordered)
+        found[f.order] = ordered
         return found
 
     def summed(self, weights: np.ndarray) -> np.ndarray:
         """(q,) mean over the pairs of all ranks of the free functions times weights (N,). Collective."""
         total = np.zeros(self.visited.size + 1)
-        spread(self.features.index, self.features.factor, self.visited.place, weights, total)
+        f = self.features
+        spread(f.index, f.factor, self.visited.place, weights[f.order], total)
         self.comm.Allreduce(MPI.IN_PLACE, total, op=MPI.SUM)
         return self.P.T @ total[:-1] / self.count
 
@@ -186,7 +191,7 @@ def sparse_space(sample: Sample, both_ends: bool, coarser: float = 1.0) -> Spars
         raise SpectrumError("no snapshot pairs: ensemble.duration is too short for ensemble.lag_time")
     exponent = quantum_exponent(1.0, int(2 * count))
     totals = np.zeros(dictionary.size, dtype=np.int64)
-    count_visits(found.index, found.factor, once, 2.0**exponent, totals)
+    count_visits(found.index, found.factor, once[found.order], 2.0**exponent, totals)
     comm.Allreduce(MPI.IN_PLACE, totals, op=MPI.SUM)
     seen = totals.copy()
     if sample.pairs and not both_ends:  # far ends visit functions too, and may be the only ones that do
@@ -197,7 +202,7 @@ def sparse_space(sample: Sample, both_ends: bool, coarser: float = 1.0) -> Spars
     visits = np.ldexp(totals[functions].astype(float), -exponent)
     del totals, seen
     alone = (found.factor.astype(float) ** 2).sum(axis=2).prod(axis=1) if len(once) else np.empty(0)
-    least = np.ceil(coarser * _VISITS * comm.allreduce(float(once @ alone)) / count)
+    least = np.ceil(coarser * _VISITS * comm.allreduce(float(once[found.order] @ alone)) / count)
     P = prolongation(dictionary, functions, visits, least)
     mean = P.T @ visits / count
     if P.shape[1] < 2:
@@ -213,7 +218,8 @@ def lagged_matrix(space: SparseSpace) -> PETSc.Mat:
     if space.visited.whole.width != 1:
         return product_matrix(space, space.lagged)
     q, column = space.size, np.append(space.P.indices, -1)  # indicator functions are joined: one entry a row
-    where = column[space.visited.place[space.features.index[:, 0, 0]]]
+    where = np.empty(len(space.features.index), dtype=np.int64)
+    where[space.features.order] = column[space.visited.place[space.features.index[:, 0, 0]]]
     total = csr_array((q, q))
     for here, block in space.features.of_pairs(where):
         x, y = here[block.x].ravel(), here[block.y].ravel()
@@ -231,9 +237,8 @@ def energy_matrix(space: SparseSpace) -> PETSc.Mat:
     z, mobility = _states(space)
     time = _short_time(space, z, mobility)
     dictionary, P, q = space.visited.whole, space.P, space.size
-    # states one behind another that see the same functions: their products are added up before they are sorted in
-    order = np.argsort(space.features.index[:, :, -1].sum(axis=1), kind="stable")
-    order = order[space.once[order] > 0]
+    # products of states that see the same functions are added up before they are sorted in
+    order = space.features.order[space.once[space.features.order] > 0]
     chunks = [order[tile.start : tile.stop] for tile in (tiles(len(order), _ROWS) if len(order) else [])]
     rows, inside = _pattern(space, (dictionary.sparse_values(z(chunk))[0] for chunk in chunks))
     data = np.zeros(len(inside))

@@ -100,6 +100,8 @@ class ModeMobility:
 
     def __rmatmul__(self, rows: np.ndarray) -> np.ndarray:
         """(n, d) rows times M: gradients to velocities."""
+        if not len(rows):  # nothing is looked at
+            return rows
         # <g, M g'> is a plain sum over points, the modes are orthonormal with weight `cell`
         modes = self.system.to_modes(np.ascontiguousarray(rows.T)) * self.variances[:, None]
         return np.ascontiguousarray(self.system.from_modes(modes).T) / self.system.domain.cell

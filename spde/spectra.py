@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.interpolate
 import scipy.linalg
 
 from spde.diffusions import Diffusion, UnderdampedLangevin
@@ -198,7 +197,9 @@ def _line(V: Callable, temperature: float, count: int):
     functions = vectors / root[:, None]
     functions *= np.sign(functions[-1])
     rates[0], functions[:, 0] = 0.0, 1.0
-    spline = scipy.interpolate.CubicSpline(x, functions)
+    from scipy.interpolate import CubicSpline  # and scipy.optimize with it: a quarter of a second for every rank
+
+    spline = CubicSpline(x, functions)
     return rates, spline, spline.derivative(), x[0], x[-1]
 
 

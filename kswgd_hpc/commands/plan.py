@@ -59,9 +59,15 @@ def _plan(options) -> int:
 
 def _times(options, config, text: str) -> None:
     from kswgd_hpc import memory, scaling
+    from kswgd_hpc.errors import KswgdError
+    from spde.errors import SpdeError
 
     network = scaling.Network(options.latency, options.bandwidth)
-    models = scaling.calibrate(config, text)
+    try:
+        models = scaling.calibrate(config, text)
+    except (KswgdError, SpdeError) as error:
+        print(f"\nno times: {error}")
+        return
     predictions = scaling.predict(models, config, options.ranks, network)
     print(f"\n  {'stage':<22} {'seconds':>10} {'messages':>10} {'seconds':>10} {'bytes':>10}")
     for p in predictions:

@@ -86,12 +86,14 @@ def estimate(
         ]
     moments = sum_blocks(comm, parts, (2, 10, len(case.times)), len(batches))
     values, variance, coefficients = _controlled(moments)
-    # paths that all agree do not make the mean exact: one in n might not have
-    errors = np.maximum(np.sqrt(variance / samples), np.abs(values) / samples)
     count, first, square = moments[:, :3].sum(axis=0)
     plainly = np.maximum(square / count - (first / count) ** 2, 0.0) * count / (count - 2)
+    # paths that all agree do not make the mean exact: one in n might not have
+    alike = plainly <= 1e-14 * square / count
+    errors = np.maximum(np.sqrt(variance / samples), np.where(alike, np.abs(values) / samples, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(variance > 0, plainly / variance, np.where(plainly > 0, np.inf, 1.0))
+        factor = np.where(variance > 0, plainly / variance, np.where(alike, 1.0, np.inf))
+    share = np.where(alike | (not variant.pairs), 1.0, 0.5)
     weight, weight_square = moments[:, 8:].sum(axis=0)
     details = {
         "weight_efficiency": weight**2 / np.maximum(count * weight_square, 1e-300),
@@ -99,7 +101,7 @@ def estimate(
         "antithetic": np.array(variant.pairs),
         "control_variate_piece": np.array(variant.piece * stepper.time_step),
         "control_variate_coefficient": coefficients,
-        "control_variate_factor": factor * (0.5 if variant.pairs else 1.0),
+        "control_variate_factor": factor * share,
         "control_variate_gain": factor * plain.cost / variant.cost,
     }
     return values, errors, details
@@ -198,7 +200,7 @@ def _lengths(case: Case, stepper: Stepper, control: Control) -> tuple[int, ...]:
 def _sample(case: Case, stepper, seed: int, control: Control | None, variant: Variant, batch: Block) -> np.ndarray:
     """(2, 10, times) sums over one batch of samples, in the half of the samples that the batch belongs to.
 
-    Of 1, a plain path, its square, the sample Y, its control M, Y^2, M^2, Y M, the weight of a path and its square.
+    Of 1, plain paths, their squares, the sample Y, its control M, Y^2, M^2, Y M, the weights of paths, their squares.
     """
     stream, found = streams.FEYNMAN_KAC + 2 * case.index, []
     lengths = (variant.piece,) if variant.piece else ()
@@ -207,9 +209,9 @@ def _sample(case: Case, stepper, seed: int, control: Control | None, variant: Va
         noise = Noise(seed, stream + 1, batch.start, negated=negated)
         values, controls, weights = paths(case, stepper, noise, start, control, lengths)
         found.append((values, controls[0] if lengths else np.zeros_like(values), weights))
-    plain, _, weights = found[0]
-    y, m, _ = (sum(part) / len(found) for part in zip(*found, strict=True))
-    rows = (np.ones_like(y), plain, plain**2, y, m, y**2, m**2, y * m, weights, weights**2)
+    y, m, weights = (sum(part) / len(found) for part in zip(*found, strict=True))
+    squares, weight_squares = (sum(path[k] ** 2 for path in found) / len(found) for k in (0, 2))
+    rows = (np.ones_like(y), y, squares, y, m, y**2, m**2, y * m, weights, weight_squares)
     sums = np.zeros((2, len(rows), len(y)))
     sums[batch.index % 2] = [row.sum(axis=1) for row in rows]
     return sums

@@ -149,6 +149,13 @@ def _ended(config: Config, history: transport.History) -> str:
         return "at the iid floor"
     if end and history.time[-1] >= end:
         return "above the iid floor"
+    start, last = np.abs(history.mode_means[[0, -1]])
+    slowest = int(np.argmax(last))
+    if history.time[-1] > 1 and last[slowest] > start[slowest] / 2:
+        return (
+            f"NOT converged: mode {slowest + 1} hardly moves, as happens where the ensemble has no states on the way "
+            "between two sets; koopman.reweight takes a swarm of short runs that start there"
+        )
     return "NOT converged: raise kswgd.steps"
 
 

@@ -19,7 +19,7 @@ pytestmark = [
 
 # some seconds of work on a rank, saved every second
 LONG = (
-    SMALL.replace("duration: 20", "duration: 400")
+    SMALL.replace("duration: 20", "duration: 200")
     .replace("killing: 0.1*mean(u)**2,", "")
     .replace("directory: out", "directory: out, checkpoint: {every: 1s, keep: 2}")
 )

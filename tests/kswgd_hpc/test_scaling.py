@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from support import ROOT, SMALL
 
@@ -74,6 +75,18 @@ def test_a_plan_says_what_is_needed_and_refuses_what_does_not_fit(tmp_path, caps
     path.write_text(TINY.replace("lag_time", "lag_tme"))
     assert plan.main([str(path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_plan_of_recorded_data_says_why_it_has_no_times(tmp_path, capsys):
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(400, 2)))
+    (tmp_path / "config.yaml").write_text(
+        f"system: {{kind: data, path: {tmp_path}/data.npy}}\n"
+        "koopman: {estimator: dirichlet, dictionary: {kind: gaussian, size: 20}}\n"
+    )
+    assert plan.main([str(tmp_path / "config.yaml"), "-n", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "no times: recorded data" in said
+    assert "20 functions" in said
 
 
 def test_the_large_example_fits_256_ranks_on_four_nodes():

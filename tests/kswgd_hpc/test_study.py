@@ -16,6 +16,7 @@ from kswgd_hpc import metrics
 from kswgd_hpc.comparison import Row, _to_target
 from kswgd_hpc.config import parse
 from kswgd_hpc.errors import ConfigurationError, KswgdError
+from kswgd_hpc.plan import build, pilot_sample
 from kswgd_hpc.schema.study import Study
 from kswgd_hpc.storage import read_results
 from kswgd_hpc.studies import StudyRun, _expanded, load, plan
@@ -174,3 +175,17 @@ def test_discrepancies_are_their_definitions():
     energy, mmd = metrics.discrepancies(MPI.COMM_SELF, a, b, 0.7)
     assert mmd**2 == pytest.approx(kernel(a, a) + kernel(b, b) - 2 * kernel(a, b), rel=1e-9)
     assert energy == pytest.approx(metrics.energy_distance(MPI.COMM_SELF, a, b), rel=1e-9)
+
+
+def test_an_ensemble_of_coloured_noise_can_be_run_alone(tmp_path, monkeypatch):
+    """The reference of a study has no koopman section, and then no coordinate to take the mobility of."""
+    text = """
+    system: {kind: spde, equation: burgers, parameters: {nu: 0.1},
+      domain: {length: 1.0, points: 8, boundary: dirichlet},
+      noise: {amplitude: 0.5, covariance: power_law, correlation_length: 0.2, exponent: 1.0}}
+    ensemble: {trajectories: 8, initial: {kind: constant, value: 0.0}, time_step: 0.01, burn_in: 0.1, duration: 0.2}
+    """
+    monkeypatch.chdir(tmp_path)
+    config = parse(text)
+    found = build(config)
+    assert len(pilot_sample(MPI.COMM_SELF, config, found, lambda _units: None).raw) > 0

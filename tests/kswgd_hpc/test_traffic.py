@@ -51,5 +51,5 @@ def test_a_step_of_transport_is_one_allreduce_of_one_number_a_mode_and_a_few(par
     sent = {operation: (size, calls) for operation, size, calls in comm.traffic.since(before)}
     modes = len(spectrum.rates) - 1
     assert len(history.step_size) > 3
-    assert sent["Allreduce"] == (8 * (modes + 2 * GROUPS + 2), len(tried))
+    assert sent["Allreduce"] == (8 * (modes + 2 * GROUPS + 3), len(tried))
     assert sum(calls for _, calls in sent.values()) <= len(tried) + 1  # the scale

@@ -168,7 +168,7 @@ def test_a_step_costs_one_reduction_of_r_plus_a_few_numbers(cold):
     comm = CountingComm(MPI.COMM_SELF)
     _, history = carry(found, mobility, one_well(states, 500), 5, 0.05, comm)
     # one for each step, one for the start, one for the logarithms of the last
-    assert comm.sizes == [len(found.rates) + 1 + 2 * GROUPS] * (len(history.step_size) + 2)
+    assert comm.sizes == [len(found.rates) + 2 + 2 * GROUPS] * (len(history.step_size) + 2)
 
 
 @pytest.mark.mpi(min_size=2)
