@@ -17,7 +17,7 @@ from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.fit import count, fit, has_constant
+from kswgd_hpc.dictionary.fit import SPARSE, count, fit, has_constant
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
@@ -271,6 +271,8 @@ def _check_size(config: Config, size: int) -> None:
         "sets": koopman.sets is not None,
         "vamp": koopman.vamp,
     }
+    if koopman.dictionary.kind in SPARSE:
+        asked["dictionary with entries in validation.feynman_kac"] = bool(config.validation.feynman_kac)
     for name, wanted in asked.items():
         if wanted and size > REPLICATED:
             raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")

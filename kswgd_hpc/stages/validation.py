@@ -51,7 +51,8 @@ def validate(
     """Predict every row, compute its reference, say whether they agree. Collective."""
     if not plan.cases:
         return {}
-    sample, modes = _seen(replace(sample, pairs=not plan.by_generator, weight=None), spectrum)
+    modes = feynman_kac.reduced(sample.dictionary.size, spectrum.coefficients)
+    sample = replace(sample, pairs=not plan.by_generator, weight=None)
     drift = plan.system.drift if plan.by_generator else None
     features = feynman_kac.Features(sample, modes, plan.smooth, drift, plan.mobility)
     with progress.stage("predictions", 1) as stage:
@@ -76,18 +77,6 @@ def validate(
         _say(progress, case, prediction, other, verdict)
         found |= _datasets(case, prediction, other, verdict)
     return found
-
-
-def _seen(sample: Sample, spectrum: Spectrum) -> tuple[Sample, np.ndarray | None]:
-    """The sample and the combinations of its dictionary that stand for it, None for itself.
-
-    Of a sparse dictionary they are functions of their own, so that no array has a column for each of its functions.
-    """
-    modes = feynman_kac.reduced(spectrum.dictionary.size, spectrum.coefficients)
-    if modes is None or not hasattr(spectrum.dictionary, "combined"):
-        return sample, modes
-    dictionary, _ = spectrum.dictionary.combined(modes)
-    return replace(sample, dictionary=dictionary), np.eye(dictionary.size)
 
 
 def _datasets(case, prediction: Prediction, other: Reference, verdict: Verdict) -> dict[str, Any]:
