@@ -503,7 +503,7 @@ def write_data(directory: Path) -> None:
     np.save(directory / _DATA, np.random.default_rng(0).normal(size=(500, 3)))
 
 
-def refusal(path: Path) -> str | None:
+def refusal(path: str | Path) -> str | None:
     """Message with which a configuration file is refused in this process; None where it is accepted."""
     try:
         prepare(MPI.COMM_SELF, load(path)[0])

@@ -25,6 +25,8 @@ prepare() {
     export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 }
 
+preempted() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q 'PreemptTime=[0-9]'; }
+
 # run CONFIG [OPTIONS]: until it is done, or until the job has to end; returns the exit status of the run.
 # It goes on from a checkpoint where there is one. --signal=B:USR1@SECONDS, a preemption and scancel reach this shell,
 # which hands them on to the ranks: they save, and end with status 75.
@@ -41,8 +43,9 @@ run() {
         kill -0 "$running" 2> /dev/null
     do :; done
     trap - USR1 TERM
-    # a signal that comes while Python still starts ends the run before it can say so
-    if [ -n "$asked" ] && [ "$status" -gt 2 ]; then
+    # A signal while Python still starts ends the run before it can save; a preemption that SLURM announces to the
+    # daemons of mpiexec, and not to this shell, ends it with a status of theirs. Both go on from the last checkpoint.
+    if [ "$status" -gt 2 ] && { [ -n "$asked" ] || preempted; }; then
         status=$again
     fi
     say "ended with status $status"

@@ -20,6 +20,7 @@ from kswgd_hpc.schema.system import DataSystem, DiffusionSystem, SpdeSystem
 from kswgd_hpc.schema.validation import Validation
 
 _MAX_NODES = 100_000
+_MAX_BYTES = 1_000_000
 
 
 class Config(Section):
@@ -64,7 +65,11 @@ def read_mapping(path: str | Path) -> tuple[dict[str, Any], str]:
 
 def _text(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ConfigurationError(f"{path}: longer than {_MAX_BYTES} bytes, which no configuration is")
+        return content.decode()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -59,5 +59,11 @@ def _starts(config: Config) -> tuple | None:
     return config.kswgd.initial, config.kswgd.particles, config.ensemble.duration
 
 
+def _from_ensemble(config: Config):
+    """What decides on the states that particles start from, where these are states of the ensemble."""
+    spec = config.kswgd
+    return (spec.particles, spec.initial) if spec is not None and spec.initial.kind == "ensemble" else None
+
+
 def _particles(config: Config) -> int | None:
     return None if config.kswgd is None else config.kswgd.particles

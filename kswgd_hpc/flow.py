@@ -104,7 +104,7 @@ class Flow:
         self.particles = particles
         self.effective = float(particles) if effective is None else effective
         self.rates = spectrum.rates.real[1:]
-        self._modes = xp.asarray(spectrum.coefficients.real[:, 1:])
+        self._modes = xp.asarray(np.ascontiguousarray(spectrum.coefficients.real[:, 1:]))
         self._offsets = spectrum.offsets.real[1:]
         self._mobility = xp.asarray(mobility)
         self._dictionary = spectrum.dictionary

@@ -98,10 +98,12 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
         attributes = _attributes(comm, config, text, progress) | _timings(datasets)
         with progress.stage("results", 1):
             path = storage.write_results(comm, directory, datasets, attributes)
-        if page:
-            with progress.stage("report", 1) as stage:
-                from_root(comm, lambda: _report(path))
-                stage.note = str(directory / "report.html")
+    if page:
+        with threadpoolctl.threadpool_limits(1), progress.stage("report", 1) as stage:
+            from_root(comm, lambda: _report(path))
+            stage.note = str(directory / "report.html")
+    if (cost := checkpoint.cost).saves:
+        progress.say(f"checkpoint: {cost.saves} saves, {cost.bytes / 1e6:.3g} MB, {cost.seconds:.2f} s of rank 0")
     finish(comm, config, checkpoint)
     progress.record("end", seconds=progress.seconds)
     return path

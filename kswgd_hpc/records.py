@@ -21,6 +21,7 @@ from kswgd_hpc.parallel import Block, tiles
 
 _ROWS = 2048
 _NUMBERS = 2**21
+WEIGHT = "weight"  # among the values of records: weights of their own
 
 
 @dataclass(frozen=True)
@@ -322,9 +323,16 @@ class Sample:
             _rows(z, first),
             self.mobility if block.mobility is None else own(block.mobility),
             own(block.drift),
-            None if self.weight is None else self.weight(_rows(psi, first)),
+            self._weights(own(block.values[WEIGHT][:, :, None]) if WEIGHT in block.values else None, psi, first),
             {name: own(block.values[name][:, :, None])[:, 0] for name in self.values},
         )
+
+    def _weights(self, given: np.ndarray | None, psi: np.ndarray, first: np.ndarray) -> np.ndarray | None:
+        """(s n,) weights of pairs: those that the records have of their own times those of the features."""
+        weight = None if self.weight is None else self.weight(_rows(psi, first))
+        if given is None:
+            return weight
+        return given[:, 0] if weight is None else given[:, 0] * weight
 
 
 def _rows(array: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ _WORTH = 60.0  # seconds of work that are worth a save at the end of a stage, wh
 # what changes no number of what was saved
 _FREE = ("title", "output", "compute")
 # stages in their order, and the first that a key has an effect on; what comes before it is used again
-_STAGES = ("pilot", "ensemble", "records", "galerkin", "spectrum", "certificates", "reference", "transport")
+_STAGES = ("pilot", "ensemble", "records", "galerkin", "spectrum", "certificates", "validation", "transport")
 _AFFECTS = {
     "ensemble.duration": "records",
     "koopman.dictionary.size": "galerkin",
@@ -45,6 +45,8 @@ _AFFECTS = {
     "kswgd.time": "transport",
     "kswgd.snapshots": "transport",
     "kswgd.relaxation": "transport",
+    "kswgd.baselines": "transport",
+    "kswgd.baseline_steps": "transport",
 }
 
 

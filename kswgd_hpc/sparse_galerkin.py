@@ -75,11 +75,11 @@ def features(sample: Sample, dictionary: SparseDictionary) -> Features:
             parts.append((index.astype(np.int32), factor.astype(np.float32)))
     shape = parts[0][0].shape[1] if parts else 1, max([part[0].shape[2] for part in parts], default=1)
     whole = np.full((start, *shape), -1, dtype=np.int32), np.zeros((start, *shape), dtype=np.float32)
-    start = 0
-    for part in parts:
+    while parts:  # the last first, so that they are held once
+        part = parts.pop()
+        start -= len(part[0])
         for array, values in zip(whole, part, strict=True):
             array[start : start + len(values), :, : values.shape[2]] = values
-        start += len(part[0])
     return Features(*whole, stretches)
 
 
@@ -210,7 +210,7 @@ def lagged_matrix(space: SparseSpace) -> PETSc.Mat:
 
     Collective; the caller destroys it.
     """
-    if space.features.index.shape[1:] != (1, 1):
+    if space.visited.whole.width != 1:
         return product_matrix(space, space.lagged)
     q, column = space.size, np.append(space.P.indices, -1)  # indicator functions are joined: one entry a row
     where = column[space.visited.place[space.features.index[:, 0, 0]]]

@@ -242,3 +242,18 @@ def read_states(path: str, dataset: str | None, dimension: int, key: str) -> np.
     if len(recording.shape) not in (1, 2) or recording.shape[-1] != dimension:
         raise DataError(f"{key}: {path} has shape {recording.shape}, expected ({dimension},) or (n, {dimension})")
     return np.atleast_2d(recording.read())
+
+
+def write_file(path: Path, datasets: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Write one process's HDF5 file, and put it in place in one move."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with h5py.File(partial, "w") as file:
+            file.attrs.update(attributes)
+            for name, value in datasets.items():
+                file.create_dataset(name, data=_plain(value))
+        _into_place(partial, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ class SparseDictionary:
     partition = True
     bound = 1.0
     size: int
+    width: int | None  # functions that are alive at a point, None where their number varies
 
     def sparse_values(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices and values, (n, k) each, at the (n, c) points z."""

@@ -24,7 +24,7 @@ class VisitedDictionary(SparseDictionary):
         self.whole = whole
         self.functions = functions
         self.size = len(functions)
-        self.kind, self.smoothness = whole.kind, whole.smoothness
+        self.kind, self.smoothness, self.width = whole.kind, whole.smoothness, whole.width
 
     def sparse_values(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices among the visited functions, not distinct where one stands in for others, and values."""

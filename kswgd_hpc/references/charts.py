@@ -152,67 +152,93 @@ def _basin(depth: Callable, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+@dataclass(frozen=True)
+class _Angles:
+    """Angles y of a surface: box, maps, lengths and directions of the tangent vectors, Laplacians of the angles."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    periodic: tuple[bool, ...]
+    states: Callable
+    points: Callable
+    lengths: Callable
+    tangents: Callable
+    laplacians: Callable
+
+
 def _on_manifold(system: ManifoldDiffusion) -> Chart:
-    """Angles on the circle, the torus and the sphere.
-
-    An angle moves with the drift T Laplacian(angle) - <grad V, grad angle>; the tangent vectors e_k of the angles have
-    lengths h_k, M_k = T / h_k^2.
-    """
-    surface, T = system.manifold, system.temperature
-    if isinstance(surface, Circle):
-        r = surface.radius
-        states = lambda y: r * np.stack([np.cos(y[0]), np.sin(y[0])])  # noqa: E731
-        points = lambda x: np.arctan2(x[1], x[0])[None]  # noqa: E731
-        lengths = lambda y: np.full((1, y.shape[1]), r)  # noqa: E731
-        tangents = lambda y: np.stack([-np.sin(y[0]), np.cos(y[0])])[None]  # noqa: E731
-        flat, low, periodic = np.zeros_like, [-np.pi], (True,)
-        high = [np.pi]
-    elif isinstance(surface, Torus):
-        R, r = surface.R, surface.r
-
-        def states(y):
-            ring = R + r * np.cos(y[0])
-            return np.stack([ring * np.cos(y[1]), ring * np.sin(y[1]), r * np.sin(y[0])])
-
-        points = lambda x: np.stack([*surface.angles_of(x).values()])  # noqa: E731
-        lengths = lambda y: np.stack([np.full(y.shape[1], r), R + r * np.cos(y[0])])  # noqa: E731
-
-        def tangents(y):
-            zero = np.zeros_like(y[0])
-            first = [-np.sin(y[0]) * np.cos(y[1]), -np.sin(y[0]) * np.sin(y[1]), np.cos(y[0])]
-            return np.stack([np.stack(first), np.stack([-np.sin(y[1]), np.cos(y[1]), zero])])
-
-        def flat(y):
-            return np.stack([-np.sin(y[0]) / (r * (R + r * np.cos(y[0]))), np.zeros_like(y[0])])
-
-        low, high, periodic = [-np.pi, -np.pi], [np.pi, np.pi], (True, True)
-    elif isinstance(surface, Sphere):
-        r = surface.radius
-
-        def states(y):
-            s = np.sin(y[0])
-            return r * np.stack([s * np.cos(y[1]), s * np.sin(y[1]), np.cos(y[0])])
-
-        points = lambda x: np.stack([np.arccos(np.clip(x[2] / r, -1, 1)), np.arctan2(x[1], x[0])])  # noqa: E731
-        lengths = lambda y: np.stack([np.full(y.shape[1], r), r * np.sin(y[0])])  # noqa: E731
-
-        def tangents(y):
-            zero = np.zeros_like(y[0])
-            first = [np.cos(y[0]) * np.cos(y[1]), np.cos(y[0]) * np.sin(y[1]), -np.sin(y[0])]
-            return np.stack([np.stack(first), np.stack([-np.sin(y[1]), np.cos(y[1]), zero])])
-
-        def flat(y):
-            return np.stack([np.cos(y[0]) / np.sin(y[0]) / r**2, np.zeros_like(y[0])])
-
-        low, high, periodic = [0.0, -np.pi], [np.pi, np.pi], (False, True)
-    else:
+    """Angles on circle, torus and sphere: they move by T Laplacian(y) - <grad V, grad y>, M = T / length^2."""
+    kinds = {Circle: _circle, Torus: _torus, Sphere: _sphere}
+    if type(system.manifold) not in kinds:
         raise NotSolvable("a manifold without angles")
+    angles, T = kinds[type(system.manifold)](system.manifold), system.temperature
 
-    def drift(y):
-        found = T * flat(y)
-        if system._slopes is not None:
-            force = system._force(np.ascontiguousarray(states(y)))
-            found = found + np.einsum("kdn,dn->kn", tangents(y), force) / lengths(y)
-        return found
+    def drift(y: np.ndarray) -> np.ndarray:
+        states = np.ascontiguousarray(angles.states(y))
+        force = system.drift(states) - T * system.manifold.laplacian(states)
+        return T * angles.laplacians(y) + np.einsum("kdn,dn->kn", angles.tangents(y), force) / angles.lengths(y)
 
-    return Chart(np.array(low), np.array(high), periodic, states, points, drift, lambda y: T / lengths(y) ** 2, False)
+    def mobility(y: np.ndarray) -> np.ndarray:
+        return T / angles.lengths(y) ** 2
+
+    low, high = np.array(angles.low), np.array(angles.high)
+    return Chart(low, high, angles.periodic, angles.states, angles.points, drift, mobility, False)
+
+
+def _circle(surface: Circle) -> _Angles:
+    r = surface.radius
+    return _Angles(
+        (-np.pi,),
+        (np.pi,),
+        (True,),
+        lambda y: r * np.stack([np.cos(y[0]), np.sin(y[0])]),
+        lambda x: np.arctan2(x[1], x[0])[None],
+        lambda y: np.full((1, y.shape[1]), r),
+        lambda y: np.stack([-np.sin(y[0]), np.cos(y[0])])[None],
+        np.zeros_like,
+    )
+
+
+def _torus(surface: Torus) -> _Angles:
+    R, r = surface.R, surface.r
+
+    def states(y: np.ndarray) -> np.ndarray:
+        ring = R + r * np.cos(y[0])
+        return np.stack([ring * np.cos(y[1]), ring * np.sin(y[1]), r * np.sin(y[0])])
+
+    def tangents(y: np.ndarray) -> np.ndarray:
+        first = [-np.sin(y[0]) * np.cos(y[1]), -np.sin(y[0]) * np.sin(y[1]), np.cos(y[0])]
+        return np.stack([np.stack(first), np.stack([-np.sin(y[1]), np.cos(y[1]), np.zeros_like(y[0])])])
+
+    return _Angles(
+        (-np.pi, -np.pi),
+        (np.pi, np.pi),
+        (True, True),
+        states,
+        lambda x: np.stack([*surface.angles_of(x).values()]),
+        lambda y: np.stack([np.full(y.shape[1], r), R + r * np.cos(y[0])]),
+        tangents,
+        lambda y: np.stack([-np.sin(y[0]) / (r * (R + r * np.cos(y[0]))), np.zeros_like(y[0])]),
+    )
+
+
+def _sphere(surface: Sphere) -> _Angles:
+    r = surface.radius
+
+    def states(y: np.ndarray) -> np.ndarray:
+        return r * np.stack([np.sin(y[0]) * np.cos(y[1]), np.sin(y[0]) * np.sin(y[1]), np.cos(y[0])])
+
+    def tangents(y: np.ndarray) -> np.ndarray:
+        first = [np.cos(y[0]) * np.cos(y[1]), np.cos(y[0]) * np.sin(y[1]), -np.sin(y[0])]
+        return np.stack([np.stack(first), np.stack([-np.sin(y[1]), np.cos(y[1]), np.zeros_like(y[0])])])
+
+    return _Angles(
+        (0.0, -np.pi),
+        (np.pi, np.pi),
+        (False, True),
+        states,
+        lambda x: np.stack([np.arccos(np.clip(x[2] / r, -1, 1)), np.arctan2(x[1], x[0])]),
+        lambda y: np.stack([np.full(y.shape[1], r), r * np.sin(y[0])]),
+        tangents,
+        lambda y: np.stack([np.cos(y[0]) / np.sin(y[0]) / r**2, np.zeros_like(y[0])]),
+    )

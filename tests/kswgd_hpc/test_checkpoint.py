@@ -17,13 +17,14 @@ from kswgd_hpc import bundles, pipeline
 from kswgd_hpc.bundles import Damaged, Key
 from kswgd_hpc.checkpoint import Checkpoint, Schedule
 from kswgd_hpc.config import parse
-from kswgd_hpc.errors import ResumeError
+from kswgd_hpc.errors import Interrupted, ResumeError
 from kswgd_hpc.extension import obstacle
 from kswgd_hpc.plan import build, prepare
 from kswgd_hpc.resume import open_checkpoint
 from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stopping import Stop
 from kswgd_hpc.storage import read_results
+from kswgd_hpc.transport_saves import Saves
 
 SAVING = SMALL.replace("{directory: out}", "{directory: out, checkpoint: {every: 0.05s}}")
 ARRAYS = {"x": np.arange(1000.0), "of a name/with a slash": np.ones((2, 0)), "scalar": np.array(3)}
@@ -212,6 +213,23 @@ def test_a_changed_configuration_is_refused_by_its_keys(undisturbed):
         resumed(directory, SAVING.replace("duration: 20", "duration: 10"))
     _, said = resumed(directory, SAVING.replace("seed: 3", "seed: 3\ntitle: other words"))
     assert not any("changed" in line for line in said)
+
+
+def test_a_transport_goes_on_from_the_step_at_which_it_was_stopped(undisturbed, tmp_path, monkeypatch):
+    steps = []
+
+    def wanted(saves: Saves) -> bool:
+        steps.append(1)
+        saves.kept.checkpoint.stop.reason = "a test" if len(steps) == 12 else ""
+        return len(steps) == 12
+
+    monkeypatch.setattr(Saves, "wanted", wanted)
+    with pytest.raises(Interrupted, match="stopped by a test"):
+        run_here(SAVING, tmp_path / "out")
+    before = len(steps)
+    found = run_here(SAVING, tmp_path / "out", resume=True)
+    assert_same_bits(found, undisturbed[0])
+    assert before + len(steps[before:]) < 12 + len(found["kswgd/history/step_size"])
 
 
 def test_an_extended_run_has_the_bits_of_one_from_the_beginning(undisturbed, tmp_path):

@@ -152,7 +152,10 @@ def test_two_mpi_libraries_are_refused_by_name(tmp_path):
     other = tmp_path / "libmpi.so.12"
     shutil.copy(loaded, other)
     (tmp_path / "config.yaml").write_text(SMALL)
-    code = f"import ctypes, sys; from mpi4py import MPI; ctypes.CDLL({str(other)!r}); from kswgd_hpc.run import main; sys.exit(main())"
+    code = (
+        f"import ctypes, sys; from mpi4py import MPI; ctypes.CDLL({str(other)!r}); "
+        "from kswgd_hpc.run import main; sys.exit(main())"
+    )
     process = subprocess.run(
         [sys.executable, "-c", code, "config.yaml"],
         cwd=tmp_path,

@@ -45,6 +45,13 @@ def test_a_bad_file_is_refused_in_one_line(mutation, directory):
     assert "\n" not in said
 
 
+@pytest.mark.parametrize("path", ["/dev/zero", "/", "/no/such/file"])
+def test_what_is_no_file_of_a_sensible_size_is_refused_in_one_line(path):
+    said = refusal(path)
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+
+
 @given(st.sampled_from(SCHEMA))
 @settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -266,3 +266,10 @@ def test_options_that_nothing_used_are_reported(tmp_path):
     assert len(warnings) == 2
     assert "-eps_nvc: no PETSc or SLEPc object used" in warnings[0]
     assert "koopman.petsc_options.esp_nev: no PETSc" in warnings[1]
+
+
+@pytest.mark.mpi(min_size=3)
+def test_ranks_without_trajectories_take_part():
+    text = PLANE.replace("splines, cells: 20", "indicator, cells: 50").replace("modes: 5", "modes: 2")
+    found = estimate(text.replace("trajectories: 64", "trajectories: 2").replace("duration: 30", "duration: 400"), COMM)
+    assert 0.5 < found.rates[1].real < 1.6
