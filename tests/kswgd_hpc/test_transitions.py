@@ -99,11 +99,12 @@ def test_a_cycle_is_not_read_backwards():
 def test_standard_errors_are_the_spread_over_independent_samples():
     P = hopping()
     law, names = stationary(P), list(exact(P))
-    runs = [transitions(setting(walk(P, seed, law, 100, 64), 2, True, 16)) for seed in range(40)]
+    runs = [transitions(setting(walk(P, seed, law, 100, 64), 2, True, 16)) for seed in range(120)]
     spread = np.array([[getattr(run, name) for name in names] for run in runs]).std(axis=0, ddof=1)
     printed = np.median([[run.errors[name] for name in names] for run in runs], axis=0)
-    # the spread of forty is known to 11 %
-    np.testing.assert_allclose(printed, spread, rtol=0.35)
+    # the spread of 120 is known to 6 %; half of an interval of 95.4 % from 16 groups is 7 % longer than a standard
+    # deviation, more where the law is skew
+    np.testing.assert_allclose(printed, 1.15 * spread, rtol=0.2)
 
 
 def test_the_committor_is_zero_in_a_and_one_in_b_and_rises_between():
