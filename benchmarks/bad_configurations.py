@@ -404,6 +404,7 @@ _BY_HAND: dict[str, list[tuple[str, str, str]]] = {
         ("samples", "directory: out", f"directory: {'long' * 100}"),
         ("samples", "directory: out", 'directory: "a\\0b"'),
         ("samples", "output:", _PREDICTION + "output:"),
+        ("field", "every: 10min", "every: soon"),
     ],
     "a size that fits no machine": [
         ("field", "points: 16", "points: 1048576, length: 1.0"),
@@ -492,10 +493,12 @@ def corpus() -> list[Mutation]:
 
 
 def drawn(count: int, seed: int) -> list[Mutation]:
-    """All that were made by hand, and as many of those from the schema as make up `count`."""
-    hand = list(by_hand())
+    """Mutations in a random order: two thirds made by hand, as far as there are, the rest from the schema."""
+    chance, hand = random.Random(seed), list(by_hand())
     rest = [mutation for base in BASES for mutation in from_schema(base)]
-    return hand + random.Random(seed).sample(rest, max(0, min(count - len(hand), len(rest))))
+    kept = chance.sample(hand, min(len(hand), 2 * count // 3))
+    kept += chance.sample(rest, min(len(rest), count - len(kept)))
+    return chance.sample(kept, len(kept))
 
 
 def write_data(directory: Path) -> None:
@@ -549,7 +552,7 @@ def escaped_here(path: Path) -> tuple[str, float]:
 
 
 def main() -> int:
-    """Print a table by kind of mutation, and what escaped. Returns 1 if anything did."""
+    """Print each file with its end, a table by kind of mutation, and what escaped. Returns 1 if anything did."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", default="1,3")
     parser.add_argument("--count", type=int, default=240)
@@ -567,8 +570,11 @@ def main() -> int:
             for ranks in [1] if options.here else map(int, options.ranks.split(",")):
                 problem, took = escaped_here(Path("config.yaml")) if options.here else escaped(directory, ranks)
                 seconds[mutation.kind, ranks].append(took)
-                if problem or took > LIMIT:
+                if bad := problem or took > LIMIT:
                     failures.append(f"{mutation.kind}, {mutation.what}, {ranks} ranks: {problem} ({took:.1f} s)")
+                if bad or not options.here:
+                    said = f"ESCAPED, {problem}" if problem else "too late" if bad else "refused"
+                    print(f"{ranks} ranks {took:5.1f} s  {said:<8}  {mutation.kind}: {mutation.what}", flush=True)
     print(f"{'kind of mutation':<36} {'ranks':>5} {'files':>6} {'median s':>9} {'longest s':>9}")
     for (kind, ranks), values in sorted(seconds.items()):
         print(f"{kind:<36} {ranks:>5} {len(values):>6} {statistics.median(values):>9.2f} {max(values):>9.2f}")
