@@ -147,7 +147,7 @@ def test_a_job_goes_on_on_another_node_when_its_own_has_died(cluster, undisturbe
     cluster.wait(lambda: cluster.saved("failure"), 300, "a checkpoint")
     cluster.fail_node("n1")
     cluster.wait(lambda: cluster.state(job) != "RUNNING", 120, "the death of n1 to be noticed")
-    cluster.command("scontrol", "update", f"jobid={job}", "reqnodelist=")
+    cluster.command("scontrol", "update", f"jobid={job}", "reqnodelist=", "starttime=now")
     cluster.done(job)
     cluster.start_node("n1")
     said = cluster.said("failure")
