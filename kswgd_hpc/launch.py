@@ -38,9 +38,10 @@ def launch(path: str, petsc: list[str], work: Callable[[MPI.Comm, Config, str, P
     def ready(comm: MPI.Comm) -> tuple[Config, str, Plan]:
         from kswgd_hpc.config import load
         from kswgd_hpc.parallel import from_root
-        from kswgd_hpc.plan import prepare
 
         config, text = from_root(comm, lambda: load(path))
+        from kswgd_hpc.plan import prepare  # a quarter of all imports, which a file that is refused does without
+
         return config, text, prepare(comm, config)
 
     def done(comm: MPI.Comm, found: tuple[Config, str, Plan]) -> int:

@@ -136,9 +136,12 @@ class Slurm:
             _kill(process)
 
     def _on_node(self, node: str) -> list[int]:
-        """Processes of jobs on a node of this SLURM, by their environment, and the steps' own daemons."""
+        """Processes of a node of this SLURM, by their environment: the steps' daemons, jobs' scripts, what those run.
+
+        Killed in this order none of them sees another die, and reports it as the end of the job.
+        """
         marks = (f"SLURMD_NODENAME={node}\0".encode(), f"SLURM_CONF={self.directory}/slurm.conf\0".encode())
-        found = []
+        daemons, found = set(), []
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 environment = (place / "environ").read_bytes()
@@ -149,8 +152,8 @@ class Slurm:
             if all(mark in environment for mark in marks):
                 found.append(int(place.name))
                 if step.startswith(b"slurmstepd"):
-                    found.append(parent)
-        return found
+                    daemons.add(parent)
+        return [*daemons, *sorted(found)]
 
     def command(self, *command: str) -> str:
         """Output of a command of SLURM."""

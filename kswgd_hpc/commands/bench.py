@@ -131,7 +131,9 @@ def _measure(text: str, factor: float, ranks: int, mpiexec: str) -> dict[str, di
         if process.returncode:
             said = [line for line in process.stderr.splitlines() if line.startswith("kswgd-hpc: error")]
             raise KswgdError(f"the run on {ranks} ranks failed: {said[0] if said else process.stderr[-500:]}")
-        return scaling.stages(event for event, _ in log.read_events(Path(name) / "out" / log.EVENTS))
+        run = scaling.stages(event for event, _ in log.read_events(Path(name) / "out" / log.EVENTS))
+    print(f"{factor:g} times the work on {ranks} rank{'s' * (ranks > 1)}: {seconds(run)['all']:.1f} s", flush=True)
+    return run
 
 
 def _environment() -> dict[str, str]:

@@ -261,9 +261,13 @@ def _exchange(comm, message, times: int) -> float:
 
 
 def _file_system(comm, directory: Path) -> list[Finding]:
-    """What results and checkpoints need of a file system, tried on rank 0. Collective."""
+    """What results and checkpoints need of a file system, tried on rank 0. Collective.
+
+    A directory that is not there yet is one that a run would make: it is tried in the nearest one that is.
+    """
     found: list[Finding] = []
     if comm.rank == 0:
+        directory = next((each for each in (directory, *directory.absolute().parents) if each.exists()), directory)
         for what, remedy, attempt in _FILE_CHECKS:
             place = directory / f".kswgd-doctor-{os.getpid()}"
             began = time.perf_counter()

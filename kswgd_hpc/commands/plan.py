@@ -38,7 +38,10 @@ def _plan(options) -> int:
     on_node = min(options.ranks_per_node or ranks, ranks)
     available = options.memory_per_node * 1e9 if options.memory_per_node else memory.of_machine()
     parts = memory.per_rank(config, size, ranks)
-    print(f"{config.title}: {ranks} rank{'s' * (ranks > 1)}, {on_node} on a node of {memory.readable(available)}\n")
+    print(f"{config.title}: {ranks} rank{'s' * (ranks > 1)}, {on_node} on a node of {memory.readable(available)}")
+    if not options.ranks_per_node and ranks > 1:
+        print("(if they are on several nodes, say so: --ranks-per-node 64 --memory-per-node 256)")
+    print()
     print(
         f"{size.trajectories} trajectories in R^{size.dimension}, {size.steps} steps; {size.coordinates} coordinates, "
         f"{size.functions} functions, {size.trajectories * size.pairs.starts:.4g} pairs; {size.particles} particles\n"
@@ -69,7 +72,7 @@ def _times(options, config, text: str) -> None:
         print(f"\nno times: {error}")
         return
     predictions = scaling.predict(models, config, options.ranks, network)
-    print(f"\n  {'stage':<22} {'seconds':>10} {'messages':>10} {'seconds':>10} {'bytes':>10}")
+    print(f"\n  {'stage':<22} {'work s':>10} {'messages':>10} {'sending s':>10} {'bytes':>10}")
     for p in predictions:
         sent = memory.readable(p.sent)
         print(f"  {p.stage:<22} {p.work:>10.3g} {p.calls:>10} {p.messages:>10.2g} {sent:>10}")

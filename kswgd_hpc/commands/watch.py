@@ -85,13 +85,21 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     path = Path(options.directory) / log.EVENTS
     if not path.is_file():
-        print(f"kswgd-hpc: error: {path}: no such file; is this the output.directory of a run?", file=sys.stderr)
+        print(f"kswgd-hpc: error: {path}: no such file; {_where(path)}", file=sys.stderr)
         return 2
     try:
         state = _once(path) if options.once else _follow(path, options.every)
     except KeyboardInterrupt:
         return 0
     return 0 if state.ended or state.status(time.time()) == "running" else 1
+
+
+def _where(path: Path) -> str:
+    """What to do about a log that is not there: the directories below that have one, the last first."""
+    below = [found for depth in ("*", "*/*") for found in path.parent.glob(f"{depth}/{log.EVENTS}")]
+    below.sort(key=lambda found: -found.stat().st_mtime)
+    names = ", ".join(str(found.parent) for found in below[:5])
+    return f"the output.directory of a run is asked for, such as {names}" if names else "is this the output.directory?"
 
 
 def _once(path: Path) -> State:

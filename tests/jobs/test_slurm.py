@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,17 @@ class Cluster(slurm.Slurm):
         self.until(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
         assert self.state(job) == "COMPLETED", self.logs()
 
+    def signal_ranks(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the ranks of a run, and to nothing that started them."""
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (place / "cmdline").read_bytes().split(b"\0")
+                ours = (place / "cwd").resolve() == self.place(name).resolve()
+            except OSError:  # it has ended, or is none of ours
+                continue
+            if ours and b"kswgd_hpc.run" in words and b"python" in words[0]:
+                os.kill(int(place.name), number)
+
     def said(self, name: str) -> str:
         """What the jobs of a test wrote."""
         return "".join(path.read_text() for path in sorted(self.place(name).glob("slurm-*.out")))
@@ -121,6 +133,8 @@ def test_a_preempted_job_saves_and_ends_in_the_same_bits(cluster, undisturbed):
     cluster.wait(lambda: cluster.saved("preempted"), 300, "a checkpoint")
     urgent = ["--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"]
     cluster.done(cluster.command("sbatch", *urgent).strip())
+    cluster.until(job, "PENDING")
+    cluster.command("scontrol", "update", f"jobid={job}", "starttime=now")  # not in two minutes
     cluster.done(job)
     said = cluster.said("preempted")
     assert "ended with status 75" in said
@@ -131,10 +145,14 @@ def test_a_preempted_job_saves_and_ends_in_the_same_bits(cluster, undisturbed):
 def test_the_signal_before_the_time_limit_requeues_a_job(cluster, undisturbed):
     job = cluster.submit("limit", LONG, "one_node.sbatch", "--ntasks=1", "--time=00:20:00")
     cluster.wait(lambda: cluster.saved("limit"), 300, "a checkpoint")
-    cluster.command("scontrol", "update", f"jobid={job}", "timelimit=2")  # the signal is sent two minutes before
-    cluster.wait(lambda: "back into the queue" in cluster.said("limit"), 180, "the signal")
+    # the signal is sent two minutes before the limit, when SLURM looks, twice a minute: until then the run stands still
+    cluster.signal_ranks("limit", signal.SIGSTOP)
+    cluster.command("scontrol", "update", f"jobid={job}", "timelimit=2")
+    cluster.wait(lambda: "asked to stop" in cluster.said("limit"), 180, "the signal")
+    cluster.signal_ranks("limit", signal.SIGCONT)
+    cluster.wait(lambda: "back into the queue" in cluster.said("limit"), 60, "the end of the run")
     cluster.until(job, "PENDING")
-    cluster.command("scontrol", "update", f"jobid={job}", "timelimit=20")
+    cluster.command("scontrol", "update", f"jobid={job}", "timelimit=20", "starttime=now")
     cluster.done(job)
     said = cluster.said("limit")
     assert "back into the queue" in said
@@ -147,7 +165,7 @@ def test_a_job_goes_on_on_another_node_when_its_own_has_died(cluster, undisturbe
     cluster.wait(lambda: cluster.saved("failure"), 300, "a checkpoint")
     cluster.fail_node("n1")
     cluster.wait(lambda: cluster.state(job) != "RUNNING", 120, "the death of n1 to be noticed")
-    cluster.command("scontrol", "update", f"jobid={job}", "reqnodelist=")
+    cluster.command("scontrol", "update", f"jobid={job}", "reqnodelist=", "starttime=now")
     cluster.done(job)
     cluster.start_node("n1")
     said = cluster.said("failure")

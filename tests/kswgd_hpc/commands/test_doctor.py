@@ -16,6 +16,12 @@ def test_this_machine_is_fit(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_that_a_run_would_make_is_tried_in_the_nearest_one(tmp_path, capsys):
+    assert doctor.main(["--directory", str(tmp_path / "results" / "mine")]) == 0
+    assert "fit for runs: 0 bad" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_directory_that_cannot_be_written_is_bad_with_a_remedy(capsys):
     assert doctor.main(["--directory", "/proc/nothing"]) == 1
     said = capsys.readouterr().out

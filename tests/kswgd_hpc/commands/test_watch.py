@@ -96,3 +96,12 @@ def test_a_log_that_cannot_be_written_does_not_end_a_run(tmp_path):
 def test_a_directory_without_a_log_is_one_line_and_status_two(tmp_path, capsys):
     assert watch.main([str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_runs_below_a_directory_that_has_none_are_named(tmp_path, capsys):
+    (tmp_path / "sweep" / "1").mkdir(parents=True)
+    (tmp_path / "sweep" / "1" / log.EVENTS).touch()
+    assert watch.main(["--once", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "sweep" / "1") in said
+    assert len(said.splitlines()) == 1
