@@ -1,6 +1,6 @@
 """How far samples are from the invariant law: one set of statistics for all methods, and the iid floor of each.
 
-Every statistic compares a sample of one size with a reference, up to four times as large. The reference is made apart
+Every statistic compares a sample of one size with a reference, larger where it can be. The reference is made apart
 from the run wherever the invariant law can be drawn from exactly (`spde.draws`), or comes from a file; else it is the
 run's own ensemble. The floor is the same statistic of independent draws of the law, as many as the sample has, against
 the same reference: what is unusual about it is in both.
@@ -28,8 +28,9 @@ from spde.errors import SpdeError
 if TYPE_CHECKING:
     from kswgd_hpc.plan import Plan
 
-_TIMES = 4  # size of the reference over that of a sample: its own luck weighs a quarter of the sample's
-_POOL = 8  # samples that are drawn exactly: half for the reference, half to tell the floor from
+_TIMES = (4, 16)  # size of the reference over that of a sample, at least where there is enough, and at most
+_REFERENCE_WORK = 5e10  # multiplications that distances within the reference may cost
+_SAMPLES = 12  # beside the reference that are drawn exactly, to tell the floor from
 _FLOORS = (6, 12)  # samples for the floor, at least and at most
 _FLOOR_WORK = 1e11  # multiplications that floors may cost
 _DRAWN = 256  # draws of one block
@@ -43,7 +44,7 @@ class Judge:
     """A reference and what samples are compared in.
 
     pool : (n, d) states of the invariant law, the same on every rank, put in no order here
-    count : size of a sample, at most half the pool; the reference are up to four times as many, `count` at least left
+    count : size of a sample, at most half the pool; the reference are up to 16 times as many, `count` at least left
     source : where they come from, in words
     further : statistics beside energy distance, MMD and sliced Wasserstein distance
     """
@@ -57,7 +58,7 @@ class Judge:
 
     def __post_init__(self):
         self.pool = np.random.Generator(np.random.Philox(self.seed)).permutation(self.pool)
-        times = min(_TIMES, len(self.pool) // self.count - 1)
+        times = min(_times(self.count, self.pool.shape[1]), len(self.pool) // self.count - 1)
         self.reference, self._further_draws = np.split(self.pool, [times * self.count])
         self.width = metrics.median_distance(self.pool)
         self._own = metrics.pair_means(self.comm, self.reference, self.reference, self.width)
@@ -122,10 +123,15 @@ def _pool(comm, config: Config, plan: Plan, ensemble: np.ndarray, count: int) ->
             draw = independent_draws(plan.system)
         except SpdeError:
             return ensemble, "the run's own ensemble"
-        blocks = tiles(_POOL * count, _DRAWN)
+        blocks = tiles((_times(count, ensemble.shape[1]) + _SAMPLES) * count, _DRAWN)
         parts = [draw(config.seed, streams.REFERENCE, b.start, b.stop).T for b in local(blocks, comm)]
         return gather_blocks(comm, parts, ensemble.shape[1]), "independent exact draws"
     return ensemble, "the data themselves"
+
+
+def _times(count: int, dimension: int) -> int:
+    """Size of a reference in samples of `count`."""
+    return int(np.clip(np.sqrt(_REFERENCE_WORK / dimension) // count, *_TIMES))
 
 
 def _further(config: Config, plan: Plan) -> dict[str, Statistic]:

@@ -31,7 +31,7 @@ _SMALLEST_STEP = 1e-6
 _GROWTH = 1.25
 _MOST_GROWTH = 4.0  # of a step over the one before, in the extrapolation of velocities
 _EXCITED = 10.0  # N m_k^2 that modes reach on the way, whatever they are at the start
-_SETTLED = 0.5
+_SLOWEST, _SETTLED = 0.1, 0.5  # of what independent draws have: the first mode, each further one
 _AT_REST = 1e-8  # of the expectation for independent draws: nothing resolved is left to move
 
 
@@ -147,7 +147,7 @@ def transport(
 
     N sum m_k^2 of r modes is r + sqrt(2 r) N(0, 1) for independent draws: the flow has converged below the `floor`, and
     goes on to half the mean r, since stopping at the floor would leave particles that are always on the far side of it;
-    and likewise to half the mean k of the first k modes, for every k. Where the dynamics relaxes the particles
+    and likewise for the first k modes, for every k. Where the dynamics relaxes the particles
     afterwards, what that will leave of the means is what counts: no mode is waited for that decays by itself.
 
     Steps are Adams-Bashforth of second order (one velocity a step), Euler for the first. The difference to the
@@ -239,9 +239,9 @@ def _goes_on(flow: Flow, state: State, steps: Steps) -> bool:
 
 
 def _settled(flow: Flow, means: np.ndarray) -> bool:
-    """Whether the first k modes have no more than half of what independent draws have on average, for every k: the
-    slow ones by themselves too, since distances between laws weigh them most, and all particles err to one side."""
-    return bool((flow.effective * np.cumsum(means**2) <= _SETTLED * np.arange(1, len(means) + 1)).all())
+    """Whether the first k modes have about half of what independent draws have on average, for every k; the slowest
+    by itself a tenth, since distances between laws weigh it most and a flow always comes from the same side."""
+    return bool((flow.effective * np.cumsum(means**2) <= _SLOWEST + _SETTLED * np.arange(len(means))).all())
 
 
 def _landed(h: float, time: float, landings: list[float]) -> float:
