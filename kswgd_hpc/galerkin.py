@@ -159,14 +159,12 @@ def assemble(
         c0, c1, l0 : psi(x) psi(x)^T, psi(x) psi(y)^T, psi(y) psi(y)^T
         form : grad psi . M grad psi^T at x
         flux : psi(x) (G psi(x))^T, of the generator G
-        k:NAME : psi(x) psi(y)^T (psi(x) psi(x)^T for a sample without pairs) times values[k:NAME]
     tick : called for each block of each of the `passes`
     keeping : name of a panel -> where the sums for it are saved
 
     Returns
     -------
-    Sums, with the vectors x, y : means of psi(x), psi(y); flux : of G psi(x); f:NAME : (1 + p,) of f and f psi(x);
-    k:NAME : (1 + 2 p,) of k, k psi(x) and k psi(y)
+    Sums, with the vectors x, y : means of psi(x), psi(y); flux : of G psi(x)
 
     Raises
     ------
@@ -276,8 +274,7 @@ class _Panel:
 
     def _vector_lengths(self) -> dict[str, int]:
         p = self.sample.dictionary.size
-        lengths = {"count": 1, "x": p, "y": p} | ({"flux": p} if "flux" in self.names else {})
-        return lengths | {name: (1 + p if name.startswith("f:") else 1 + 2 * p) for name in self.sample.values}
+        return {"count": 1, "x": p, "y": p} | ({"flux": p} if "flux" in self.names else {})
 
     def add(self, block: Records, parts: dict[str, np.ndarray]) -> None:
         """Add the pairs of a block to the parts."""
@@ -311,8 +308,6 @@ class _Panel:
         if name in _SYMMETRIC:
             left = x if name == "c0" else y if name == "l0" else x + y if name == "plus" else x - y
             return (left if weight is None else left * np.sqrt(weight)[:, None]), None
-        if name in pairs.values:
-            weight = pairs.values[name] if weight is None else weight * pairs.values[name]
         return (x if weight is None else x * weight[:, None]), (generator if name == "flux" else y)
 
     def _product(self, part: np.ndarray, name: str, left: np.ndarray, right: np.ndarray | None) -> None:
@@ -330,10 +325,6 @@ class _Panel:
         parts["vector y"][:, 0] += weight @ pairs.y
         if generator is not None:
             parts["vector flux"][:, 0] += weight @ generator
-        for name, values in pairs.values.items():
-            values = weight * values
-            ends = (pairs.x,) if name.startswith("f:") else (pairs.x, pairs.y)
-            parts[f"vector {name}"][:, 0] += np.concatenate([[values.sum()], *(values @ end for end in ends)])
 
 
 def _reduced_vectors(comm: MPI.Comm, sums: dict[str, FixedSum], sample: Sample) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
 """How far samples are from the invariant law: one set of statistics for all methods, and the iid floor of each.
 
-Every statistic compares two samples of one size. The reference is made apart from the run wherever the invariant law
-can be drawn from exactly (`spde.draws`), or comes from a file; else it is the run's own ensemble. The floor is the
-same statistic between two independent samples of the reference.
+Every statistic compares a sample of one size with a reference, larger where it can be. The reference is made apart
+from the run wherever the invariant law can be drawn from exactly (`spde.draws`), or comes from a file; else it is the
+run's own ensemble. The floor is the same statistic of independent draws of the law, as many as the sample has, against
+the same reference: what is unusual about it is in both.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from spde.errors import SpdeError
 if TYPE_CHECKING:
     from kswgd_hpc.plan import Plan
 
-_POOL = 4  # samples of one size that are drawn to take pairs from
-_FLOORS = (6, 12)  # pairs, at least and at most
+_TIMES = (4, 16)  # size of the reference over that of a sample, at least where there is enough, and at most
+_REFERENCE_WORK = 5e10  # multiplications that distances within the reference may cost
+_SAMPLES = 12  # beside the reference that are drawn exactly, to tell the floor from
+_FLOORS = (6, 12)  # samples for the floor, at least and at most
 _FLOOR_WORK = 1e11  # multiplications that floors may cost
 _DRAWN = 256  # draws of one block
 _STRUCTURE = 16  # modes of the structure factor
@@ -40,7 +43,8 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 class Judge:
     """A reference and what samples are compared in.
 
-    pool : (n, d) states of the invariant law, the same on every rank; the first `count` are the reference
+    pool : (n, d) states of the invariant law, the same on every rank, put in no order here
+    count : size of a sample, at most half the pool; the reference are up to 16 times as many, `count` at least left
     source : where they come from, in words
     further : statistics beside energy distance, MMD and sliced Wasserstein distance
     """
@@ -53,7 +57,9 @@ class Judge:
     seed: int
 
     def __post_init__(self):
-        self.reference = self.pool[: self.count]
+        self.pool = np.random.Generator(np.random.Philox(self.seed)).permutation(self.pool)
+        times = min(_times(self.count, self.pool.shape[1]), len(self.pool) // self.count - 1)
+        self.reference, self._further_draws = np.split(self.pool, [times * self.count])
         self.width = metrics.median_distance(self.pool)
         self._own = metrics.pair_means(self.comm, self.reference, self.reference, self.width)
 
@@ -69,24 +75,20 @@ class Judge:
 
     def statistics(self, sample: np.ndarray) -> dict[str, float]:
         """All statistics of a sample (count, d) against the reference. Collective."""
-        return self._compare(sample, self.reference, self._own)
-
-    def _compare(self, sample: np.ndarray, reference: np.ndarray, own: np.ndarray | None) -> dict[str, float]:
-        energy, mmd = metrics.discrepancies(self.comm, sample, reference, self.width, own)
-        sliced = metrics.sliced_wasserstein(self.comm, sample, reference)
+        energy, mmd = metrics.discrepancies(self.comm, sample, self.reference, self.width, self._own)
+        sliced = metrics.sliced_wasserstein(self.comm, sample, self.reference)
         found = {"energy_distance": energy, "mmd": mmd, "sliced_wasserstein": sliced}
-        return found | {name: statistic(sample, reference) for name, statistic in self.further.items()}
+        return found | {name: statistic(sample, self.reference) for name, statistic in self.further.items()}
 
     def floors(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Mean and standard deviation of each statistic between independent samples of the pool. Collective."""
-        work = 6 * self.count**2 * self.pool.shape[1]
-        pairs = int(np.clip(_FLOOR_WORK // work, *_FLOORS))
-        generator = np.random.Generator(np.random.Philox(self.seed))
+        """Mean and standard deviation of each statistic of states beside the reference. Collective."""
+        work = 2 * self.count * (self.count + len(self.reference)) * self.pool.shape[1]
+        repeats = int(np.clip(_FLOOR_WORK // work, *_FLOORS))
+        generator = np.random.Generator(np.random.Philox(self.seed + 1))
+        rest = self._further_draws
         rows = []
-        for _ in range(pairs):
-            order = generator.permutation(len(self.pool))[: 2 * self.count]
-            one, two = self.pool[order[: self.count]], self.pool[order[self.count :]]
-            rows.append(self._compare(one, two, None))
+        for _ in range(repeats):
+            rows.append(self.statistics(rest[generator.permutation(len(rest))[: self.count]]))
         table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         return {k: float(v.mean()) for k, v in table.items()}, {k: float(v.std(ddof=1)) for k, v in table.items()}
 
@@ -121,10 +123,15 @@ def _pool(comm, config: Config, plan: Plan, ensemble: np.ndarray, count: int) ->
             draw = independent_draws(plan.system)
         except SpdeError:
             return ensemble, "the run's own ensemble"
-        blocks = tiles(_POOL * count, _DRAWN)
+        blocks = tiles((_times(count, ensemble.shape[1]) + _SAMPLES) * count, _DRAWN)
         parts = [draw(config.seed, streams.REFERENCE, b.start, b.stop).T for b in local(blocks, comm)]
         return gather_blocks(comm, parts, ensemble.shape[1]), "independent exact draws"
     return ensemble, "the data themselves"
+
+
+def _times(count: int, dimension: int) -> int:
+    """Size of a reference in samples of `count`."""
+    return int(np.clip(np.sqrt(_REFERENCE_WORK / dimension) // count, *_TIMES))
 
 
 def _further(config: Config, plan: Plan) -> dict[str, Statistic]:

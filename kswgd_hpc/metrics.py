@@ -145,7 +145,7 @@ def discrepancies(
 
 
 def sliced_wasserstein(comm: MPI.Comm, sample: np.ndarray, reference: np.ndarray) -> float:
-    """Sliced 2-Wasserstein distance of samples of one size (n, d), over 128 fixed directions. Collective.
+    """Sliced 2-Wasserstein distance of samples (n, d), (k n, d), over 128 fixed directions. Collective.
 
     Source: Rabin, Peyre, Delon and Bernot 2012.
     """
@@ -154,11 +154,18 @@ def sliced_wasserstein(comm: MPI.Comm, sample: np.ndarray, reference: np.ndarray
     blocks, parts = tiles(_DIRECTIONS, 16), []
     for tile in local(blocks, comm):
         some = directions[:, tile.start : tile.stop]
-        apart = np.sort(sample @ some, axis=0) - np.sort(reference @ some, axis=0)
+        there = np.sort(reference @ some, axis=0)
+        apart = _as_many(np.sort(sample @ some, axis=0), there) - there
         parts.append(np.array([(apart**2).mean(axis=0).sum()]))
     return float(np.sqrt(sum_blocks(comm, parts, (1,), len(blocks))[0] / _DIRECTIONS))
 
 
 def wasserstein(sample: np.ndarray, reference: np.ndarray) -> float:
-    """1-Wasserstein distance of samples (n,) of one size on the line."""
-    return float(np.abs(np.sort(sample) - np.sort(reference)).mean())
+    """1-Wasserstein distance of samples (n,), (k n,) on the line."""
+    there = np.sort(reference)
+    return float(np.abs(_as_many(np.sort(sample), there) - there).mean())
+
+
+def _as_many(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Ordered values, each as often as makes them as many as the others: the quantiles of a sample at those of both."""
+    return np.repeat(values, len(others) // len(values), axis=0)

@@ -21,7 +21,7 @@ from kswgd_hpc.errors import TransportError
 from kswgd_hpc.flow import Field, Flow, LocalFlow, Tally, Tile, particle_blocks
 from kswgd_hpc.transport_saves import Saves
 
-__all__ = ["Flow", "History", "LocalFlow", "State", "Steps", "floor", "particle_blocks", "transport"]
+__all__ = ["Flow", "History", "LocalFlow", "State", "Steps", "floor", "modes_to_move", "particle_blocks", "transport"]
 
 _FIRST_STEP = 0.02
 _RISE = 0.01  # of F that is put up with: where few particles are on their way between sets it hardly falls
@@ -30,6 +30,8 @@ _LARGEST_STEP = 0.5
 _SMALLEST_STEP = 1e-6
 _GROWTH = 1.25
 _MOST_GROWTH = 4.0  # of a step over the one before, in the extrapolation of velocities
+_EXCITED = 10.0  # N m_k^2 that modes reach on the way, whatever they are at the start
+_SLOWEST, _SETTLED = 0.1, 0.5  # of what independent draws have: the first mode, each further one
 _AT_REST = 1e-8  # of the expectation for independent draws: nothing resolved is left to move
 
 
@@ -45,6 +47,7 @@ class Steps:
     times : flow times that steps land on, ascending
     end : flow time to go to, or None for the last of `times`
     at_floor : whether to stop where the resolved modes are those of independent draws, once `times` are past
+    relaxation : time that a reversible dynamics runs for afterwards: modes are judged as it will leave them
     """
 
     most: int = 400
@@ -54,6 +57,11 @@ class Steps:
     times: Sequence[float] = ()
     end: float | None = None
     at_floor: bool = True
+    relaxation: float = 0.0
+
+    def left(self, rates: np.ndarray, means: np.ndarray) -> np.ndarray:
+        """(r,) means that relaxation leaves of the means of modes with these rates."""
+        return means * np.exp(-rates * self.relaxation)
 
     @property
     def landings(self) -> list[float]:
@@ -138,8 +146,9 @@ def transport(
     """Move particles by (3) until their resolved modes are those of independent draws. Collective.
 
     N sum m_k^2 of r modes is r + sqrt(2 r) N(0, 1) for independent draws: the flow has converged below the `floor`, and
-    goes on to the mean r, since stopping at the floor would leave particles that are always on the far side of it; and
-    likewise to the mean k of the first k modes, for every k.
+    goes on to half the mean r, since stopping at the floor would leave particles that are always on the far side of it;
+    and likewise for the first k modes, for every k. Where the dynamics relaxes the particles
+    afterwards, what that will leave of the means is what counts: no mode is waited for that decays by itself.
 
     Steps are Adams-Bashforth of second order (one velocity a step), Euler for the first. The difference to the
     trapezoidal rule, known once the next velocity is, tells the error of a step. An automatic step grows as far as that
@@ -182,7 +191,7 @@ def transport(
         if not np.isfinite(_energy(tally.means, flow.rates)) or (steps.size and not np.isfinite(tally.displacement)):
             raise TransportError("the transport diverged; use step_size: auto or a smaller one")
         if steps.size is None and (worse or not np.isfinite(tally.displacement)):
-            state.h, excess = h / 2, flow.excess(state.means)
+            state.h, excess = h / 2, flow.excess(steps.left(flow.rates, state.means))
             if excess <= _AT_REST * target or (state.h < _SMALLEST_STEP and excess <= target):
                 _rest(state, landings, visit)
                 break
@@ -195,14 +204,29 @@ def transport(
         if steps.size is None:
             state.h = _next_step(state, h, steps)
         visit(state)
-        progress(state.steps, flow.excess(state.means) / target)
+        progress(state.steps, flow.excess(steps.left(flow.rates, state.means)) / target)
         if tally.wishes:
             saves.save(flow, state)
     else:
         if saves is not None:
             saves.put(flow, state)
     _complete(state, flow.tally(_nothing(flow), _logarithms(flow, state), state.error))
-    return state, _history(flow, state, flow.excess(state.means) <= target)
+    return state, _history(flow, state, flow.excess(steps.left(flow.rates, state.means)) <= target)
+
+
+def modes_to_move(flow: Flow, z, relaxation: float) -> int:
+    """Number of leading modes that need transport, the constant one included: the others are at the level of
+    independent draws after a time of relaxation by a reversible dynamics. At least one. Collective.
+
+    Off the states that it was learned from a fast mode is an extrapolation: a few particles that come there on their
+    way between two sets would set the length of all steps.
+    """
+    sums = _nothing(flow)
+    for tile in flow.tiles:
+        flow.survey(z[tile.rows], tile, sums)
+    means = flow.tally(sums).means
+    needed = np.maximum(flow.effective * means**2, _EXCITED) * np.exp(-2 * flow.rates * relaxation) > 1
+    return 2 + int(np.flatnonzero(needed).max(initial=0))
 
 
 def _goes_on(flow: Flow, state: State, steps: Steps) -> bool:
@@ -211,13 +235,13 @@ def _goes_on(flow: Flow, state: State, steps: Steps) -> bool:
         return False
     if any(time > state.time for time in steps.times):
         return True
-    return not steps.at_floor or not _settled(flow, state.means)
+    return not steps.at_floor or not _settled(flow, steps.left(flow.rates, state.means))
 
 
 def _settled(flow: Flow, means: np.ndarray) -> bool:
-    """Whether the first k modes have no more than independent draws on average, for every k: the slow ones by
-    themselves too, since distances between laws weigh them most."""
-    return bool((flow.effective * np.cumsum(means**2) <= np.arange(1, len(means) + 1)).all())
+    """Whether the first k modes have about half of what independent draws have on average, for every k; the slowest
+    by itself a tenth, since distances between laws weigh it most and a flow always comes from the same side."""
+    return bool((flow.effective * np.cumsum(means**2) <= _SLOWEST + _SETTLED * np.arange(len(means))).all())
 
 
 def _landed(h: float, time: float, landings: list[float]) -> float:

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# All tests: those of one process, then those marked `mpi` on 2, 3 and 4 ranks.
+# All tests: those of one process, in two halves side by side, then those marked `mpi` on 2, 3 and 4 ranks.
 # Every run has a time limit, so that a deadlock is a failure and not a wait.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 . scripts/environment.sh
 
-serial_limit=1200 # seconds
-mpi_limit=300
+serial_limit=1800 # seconds
+mpi_limit=600
 color=no
 [ ! -t 1 ] || color=yes
 
 work="$(mktemp -d)"
-running=
+running= beside=
 trap 'rm -rf "$work"' EXIT
-trap 'kill $running 2> /dev/null; exit 130' INT TERM
+trap 'kill $running $beside 2> /dev/null; exit 130' INT TERM
 
 passed=0 failed=0 skipped=0 table=
 
@@ -69,7 +69,18 @@ other_ranks() {
     done
 }
 
-run serial "$serial_limit" python -m pytest tests -m "not mpi" --color="$color"
+# The long half of the solver's tests and its acceptance take about as long as each other.
+acceptance=tests/kswgd_hpc/test_acceptance.py
+beside_log="$work/beside"
+(
+    timeout -k 10 "$serial_limit" python -m pytest tests/spde tests/jobs "$acceptance" -m "not mpi" --color="$color"
+    echo $? > "$beside_log.status"
+) > "$beside_log" 2>&1 < /dev/null &
+beside=$!
+run solver "$serial_limit" python -m pytest tests/kswgd_hpc --ignore="$acceptance" -m "not mpi" --color="$color"
+# shellcheck disable=SC2016
+run numerics "$serial_limit" bash -c 'tail -n +1 -s 0.2 -f --pid="$0" "$1"; exit "$(cat "$1.status")"' \
+    "$beside" "$beside_log"
 for ranks in 2 3 4; do
     mkdir "$work/$ranks"
     run "$ranks-ranks" "$mpi_limit" mpiexec -n "$ranks" \

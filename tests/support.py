@@ -67,7 +67,7 @@ def run_command(
     text: str,
     directory: Path,
     ranks: int = 1,
-    timeout: float = 200,
+    timeout: float = 400,
     options: tuple[str, ...] = (),
     command: str = "run",
 ) -> subprocess.CompletedProcess:

@@ -34,16 +34,23 @@ class Target:
     spectrum : that moves particles
     stationary : correction of the law of the (weighted) ensemble, None where there is none
     density : weights of the ensemble's states, a function of their features; None for equal ones
+    modes : that move particles, the constant one included; None for all
     """
 
     spectrum: Spectrum
     stationary: StationaryMeans | None = None
     density: Callable[[np.ndarray], np.ndarray] | None = None
+    modes: int | None = None
+
+    def kept(self, modes: int) -> Target:
+        """The same with the leading modes alone to move particles by, the constant one counted."""
+        return self if modes >= len(self.spectrum.rates) else replace(self, modes=modes)
 
     @property
     def moving(self) -> Spectrum:
         """The spectrum, its eigenfunctions of mean zero under the invariant law."""
-        return self.spectrum if self.stationary is None else self.stationary.centre(self.spectrum)
+        moving = self.spectrum if self.stationary is None else self.stationary.centre(self.spectrum)
+        return moving if self.modes is None else moving.kept(self.modes)
 
     def weights(self, states: np.ndarray) -> np.ndarray:
         """(n,) weights under the invariant law of states (n, d) of the ensemble, not normalised."""
@@ -105,13 +112,18 @@ def transported_by(
     started = spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
     snapshots = Snapshots(tuple(spec.snapshots or ()))
     with progress.stage("transport", spec.steps) as stage:
+        relaxation = _relaxation_time(config, plan, target.spectrum)
+        target = target.kept(_moved_modes(comm, plan, target.moving, started, config, relaxation))
         with checkpoint.stage("transport") as kept:
             # snapshots are taken on the way, which has to be gone from the start then
             saves = Saves(kept, started.blocks) if not snapshots.times else None
-            moved = _flow(comm, plan, target.moving, started, config, snapshots, stage, saves)
+            steps = _steps(config, plan, relaxation)
+            moved = _flow(comm, plan, target.moving, started, steps, snapshots, stage, saves)
         transported, state, history = moved
-        stage.note = f"{len(history.step_size)} steps, flow time {history.time[-1]:.3g}, {_ended(config, history)}"
-    relaxation = _relaxation_time(config, plan, target.spectrum)
+        stage.note = (
+            f"{history.mode_means.shape[1]} modes, {len(history.step_size)} steps, flow time {history.time[-1]:.3g}, "
+            f"{_ended(config, history)}"
+        )
     relaxed = transported
     if relaxation > 0:
         with progress.stage("relaxation", len(first.blocks)) as tick:
@@ -181,26 +193,55 @@ def _particles(
     return Particles(states, mine, spec.particles, starts.ratio_of_set(plan.start, pool, weights))
 
 
-def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, snapshots: Snapshots, stage, saves):
-    """Transported states (n, d) of this rank, the final state of the flow, and the history. Collective."""
-    spec, coordinates, initial = config.kswgd, spectrum.coordinates, first.states
-    steps = transport.Steps(
+def _steps(config: Config, plan: Plan, relaxation: float) -> transport.Steps:
+    spec = config.kswgd
+    return transport.Steps(
         spec.steps,
         None if spec.step_size == "auto" else spec.step_size,
         tolerance=spec.tolerance,
-        times=snapshots.times,
+        times=tuple(spec.snapshots or ()),
         end=spec.time,
         at_floor=spec.stop == "floor",
+        relaxation=relaxation if _relaxes_modes(plan) else 0.0,
     )
+
+
+def _relaxes_modes(plan: Plan) -> bool:
+    """Whether each mode decays by its own rate under the dynamics: the transport's are those of the symmetrised one."""
+    return plan.system is not None and plan.system.reversible is True
+
+
+def _moved_modes(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, relaxation: float) -> int:
+    """Modes to transport: all, where a flow is followed to a time or what follows does not relax modes. Collective."""
+    spec, count = config.kswgd, len(spectrum.rates)
+    followed = spec.stop != "floor" or spec.time is not None or spec.snapshots is not None
+    if followed or relaxation == 0 or count < 3 or not _relaxes_modes(plan):
+        return count
+    flow, start = _flow_of(comm, plan, spectrum, first)
+    try:
+        return transport.modes_to_move(flow, start, relaxation)
+    finally:
+        flow.close()
+
+
+def _flow_of(comm, plan: Plan, spectrum: Spectrum, first: Particles) -> tuple[transport.Flow, Any]:
+    """The velocity field, and what it moves from the start: scaled coordinates, or states on a manifold and the like.
+    Collective."""
+    coordinates, initial = spectrum.coordinates, first.states
+    if not coordinates.constant_mobility(plan.mobility):
+        return transport.LocalFlow(comm, spectrum, plan.mobility, first.blocks, first.total), initial
+    xp = plan.device
+    moved = replace(spectrum, dictionary=on_device(spectrum.dictionary, xp))
+    flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), first.blocks, first.total, xp)
+    return flow, xp.asarray(by_block(first.blocks, coordinates.of_rows, initial))
+
+
+def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, steps: transport.Steps, snapshots, stage, saves):
+    """Transported states (n, d) of this rank, the final state of the flow, and the history. Collective."""
+    coordinates, initial = spectrum.coordinates, first.states
     ratio = None if first.density is None else by_block(first.blocks, lambda x: first.density.of(x.T), initial)
-    of_states = not coordinates.constant_mobility(plan.mobility)
-    if of_states:
-        flow, start = transport.LocalFlow(comm, spectrum, plan.mobility, first.blocks, first.total), initial
-    else:
-        xp = plan.device
-        moved = replace(spectrum, dictionary=on_device(spectrum.dictionary, xp))
-        flow = transport.Flow(comm, moved, coordinates.mobility(plan.mobility), first.blocks, first.total, xp)
-        start = xp.asarray(by_block(first.blocks, coordinates.of_rows, initial))
+    flow, start = _flow_of(comm, plan, spectrum, first)
+    of_states = isinstance(flow, transport.LocalFlow)
 
     def states(state: transport.State) -> np.ndarray:
         if of_states:

@@ -320,8 +320,8 @@ def test_states_are_moved_as_their_coordinates_are():
             flow, at = transport.LocalFlow(MPI.COMM_SELF, found, mobility, blocks, len(x)), x
         totals = [None] * len(blocks)
         values = [flow.survey(at[tile.rows], tile, totals) for tile in flow.tiles]
-        means = flow.tally(totals).means
-        slopes = [flow.slopes(at[t.rows], psi, means)[0] for t, psi in zip(flow.tiles, values, strict=True)]
+        field = flow.field(flow.tally(totals).means)
+        slopes = [flow.slopes(at[t.rows], psi, field)[0] for t, psi in zip(flow.tiles, values, strict=True)]
         move = flow.displacement(np.concatenate(slopes))
         moves.append((move if coordinates is linear else move @ J.T / linear.scale, flow.largest(at, move)))
         flow.close()

@@ -118,6 +118,14 @@ def test_references_of_the_double_well_agree():
             assert_agree(reference(setup, method, index=index), exact, 0.1)
 
 
+def test_deterministic_solution_goes_on_when_one_eigenfunction_is_left():
+    # after t = 5 an odd function is the slowest one alone, and a Krylov space has nothing to add to it
+    setup = setting(WELL, f"observable: x, killing: 0, times: [1, 5, 10, 20, 40], {START}")
+    found = reference(setup, "deterministic")
+    slow = -np.log(found.values[2] / found.values[1]) / 5
+    np.testing.assert_allclose(found.values[3:], found.values[2] * np.exp(-slow * np.array([10, 30])), rtol=1e-4)
+
+
 def test_principal_eigenvalues_of_all_methods_agree():
     setup = setting(SPIRAL, f"observable: x, killing: 0.3 + 0.2*x**2, times: [20], {START}", time_step=0.05)
     law = OrnsteinUhlenbeck([[1.0, -2.0], [2.0, 1.0]], [[1.0, 0.3], [0.0, 0.8]])
