@@ -28,9 +28,9 @@ from spde.errors import SpdeError
 if TYPE_CHECKING:
     from kswgd_hpc.plan import Plan
 
-_TIMES = (4, 16)  # size of the reference over that of a sample, at least where there is enough, and at most
-_REFERENCE_WORK = 5e10  # multiplications that distances within the reference may cost
-_SAMPLES = 12  # beside the reference that are drawn exactly, to tell the floor from
+_TIMES = (4, 8)  # size of the reference over that of a sample, at least where there is enough, and at most
+_REFERENCE_WORK = 5e9  # multiplications that distances within the reference may cost
+_SAMPLES = 6  # beside the reference that are drawn exactly, to tell the floor from
 _FLOORS = (6, 12)  # samples for the floor, at least and at most
 _FLOOR_WORK = 1e11  # multiplications that floors may cost
 _DRAWN = 256  # draws of one block
@@ -44,7 +44,7 @@ class Judge:
     """A reference and what samples are compared in.
 
     pool : (n, d) states of the invariant law, the same on every rank, put in no order here
-    count : size of a sample, at most half the pool; the reference are up to 16 times as many, `count` at least left
+    count : size of a sample, at most half the pool; the reference are up to 8 times as many, `count` at least left
     source : where they come from, in words
     further : statistics beside energy distance, MMD and sliced Wasserstein distance
     """

@@ -168,6 +168,15 @@ def test_sliced_and_plain_wasserstein_distances_of_a_shift_are_its_length():
     assert metrics.wasserstein(x[:, 0] + 2, x[:, 0]) == pytest.approx(2)
 
 
+def test_wasserstein_distances_to_a_larger_sample_match_each_state_with_several_of_its():
+    x, offsets = np.random.default_rng(0).normal(size=(200, 2)), np.array([-1e-9, 0.0, 1e-9])
+    thrice = (x[:, None] + 2 + offsets[:, None]).reshape(-1, 2)
+    assert metrics.wasserstein(x[:, 0], thrice[:, 0]) == pytest.approx(2)
+    assert metrics.sliced_wasserstein(MPI.COMM_SELF, x, thrice) == pytest.approx(
+        metrics.sliced_wasserstein(MPI.COMM_SELF, x, x + 2)
+    )
+
+
 def test_discrepancies_are_their_definitions():
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(150, 2)), rng.normal(size=(100, 2)) + 0.5

@@ -67,6 +67,36 @@ def test_mass_crosses_any_barrier_by_the_exact_law(temperature):
         assert (x > 0).mean() == pytest.approx(exact, abs=0.035)
 
 
+def test_modes_that_relaxation_settles_by_itself_are_left_to_it(cold):
+    found, mobility, states = cold
+    x = one_well(states, 2000)
+    flow = transport.Flow(MPI.COMM_SELF, found, mobility, transport.particle_blocks(2000), 2000)
+    z = found.coordinates(x[None])
+    means, rates = transport.transport(flow, z, transport.Steps(1))[1].mode_means[0], found.rates.real
+    counts = [transport.modes_to_move(flow, z, time) for time in (0.0, 1.0, 100 / rates[2])]
+    flow.close()
+    # one well of two: the slowest mode alone is far from independent draws, and no relaxation below its time helps
+    assert 2000 * means[0] ** 2 > 1000
+    assert counts[0] == len(rates)
+    assert counts[2] == 2 < counts[0]
+    left = 2000 * means**2 * np.exp(-2 * rates[1:])
+    assert (left[counts[1] - 1 :] <= 1).all()
+
+
+def test_a_flow_before_relaxation_stops_where_that_will_settle_what_is_left(cold):
+    found, mobility, states = cold
+    z = found.coordinates(one_well(states, 2000)[None])
+    flow = transport.Flow(MPI.COMM_SELF, found, mobility, transport.particle_blocks(2000), 2000)
+    alone = transport.transport(flow, z, transport.Steps())[1]
+    before = transport.transport(flow, z, transport.Steps(relaxation=1.0))[1]
+    flow.close()
+    assert before.converged
+    assert before.time[-1] <= alone.time[-1]
+    left = 2000 * (before.mode_means[-1] * np.exp(-found.rates.real[1:])) ** 2
+    assert left[0] <= 0.1
+    assert left.sum() <= transport.floor(len(left))
+
+
 def test_particles_end_as_independent_draws(cold):
     found, mobility, states = cold
     x, history = carry(found, mobility, one_well(states, 2000), 400)
