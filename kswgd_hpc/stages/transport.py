@@ -24,6 +24,7 @@ from kswgd_hpc.starts import DensityRatio
 from kswgd_hpc.stationary import StationaryMeans
 from kswgd_hpc.storage import Rows
 from kswgd_hpc.transport_saves import Saves
+from spde.equations import SemilinearEquation
 from spde.stepping import Noise
 
 
@@ -207,8 +208,12 @@ def _steps(config: Config, plan: Plan, relaxation: float) -> transport.Steps:
 
 
 def _relaxes_modes(plan: Plan) -> bool:
-    """Whether each mode decays by its own rate under the dynamics: the transport's are those of the symmetrised one."""
-    return plan.system is not None and plan.system.reversible is True
+    """Whether modes may be left to the dynamics: of fields under which each decays by its own rate.
+
+    Off the states that they were learned from, fast modes of a field are extrapolations. In few dimensions the states
+    are everywhere, and all modes are transported. Without detailed balance they are not those of the dynamics.
+    """
+    return isinstance(plan.system, SemilinearEquation) and plan.system.reversible is True
 
 
 def _moved_modes(comm, plan: Plan, spectrum: Spectrum, first: Particles, config: Config, relaxation: float) -> int:
