@@ -90,8 +90,12 @@ def test_blow_up_names_trajectory_and_time():
     stepper = FIELD.stepper(2.0)
     states = np.zeros((6, 4))
     states[:, 2] = 1e3
-    with pytest.raises(BlowUpError, match=r"trajectory 102 .* time 28: .* time step 2 "):
+    with pytest.raises(BlowUpError, match=r"trajectory 102 .* after step 13, at time 26: .* time step 2 "):
         stepper.advance(states, Noise(1, 2, 100), 10, 4)
+    # it is the first: two steps are finite and the third is not
+    assert np.isfinite(stepper.advance(states, Noise(1, 2, 100), 10, 2)).all()
+    with pytest.raises(BlowUpError, match="after step 13, "):
+        stepper.advance(states, Noise(1, 2, 100), 10, 3)
     others = states[:, [0, 1, 3]]
     assert np.isfinite(stepper.advance(others, Noise(1, 2, 100), 10, 4)).all()
     assert np.isfinite(FIELD.stepper(1e-7).advance(states, Noise(1, 2, 100), 10, 4)).all()
