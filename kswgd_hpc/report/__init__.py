@@ -6,7 +6,6 @@ tables and finding, `page` turns sections into HTML.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from kswgd_hpc.report import (
@@ -52,11 +51,4 @@ def write(path: Path) -> Path:
     with canvas.style():
         sections = [section for section in (make(run) for make in SECTIONS) if section is not None]
         text = page.render(run.title, [summary.summary(run), *sections], run.attributes.get("config", ""))
-    target = Path(path).parent / "report.html"
-    partial = target.with_name(".report.html.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    return page.write(Path(path).parent, text)

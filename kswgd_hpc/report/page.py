@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from itertools import count
+from pathlib import Path
 from string import Template
 
 from matplotlib.figure import Figure
@@ -106,3 +108,15 @@ def _table(table: Table, label: str) -> str:
     )
     head = f"<thead><tr>{header}</tr></thead>" if any(table.header) else ""
     return f"<table><caption><b>{label}</b>{escape(table.caption)}</caption>{head}<tbody>{rows}</tbody></table>"
+
+
+def write(directory: Path, text: str) -> Path:
+    """Put a page into a directory, whole or not at all. Returns its path."""
+    target = directory / "report.html"
+    partial = target.with_name(".report.html.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,7 @@ def write(ready: StudyPlan, rows: list[Row]) -> Path:
         text = page.render(
             ready.study.title, [s for s in sections if s is not None], Path(ready.path).read_text("utf-8")
         )
-    target = ready.directory / "report.html"
-    partial = target.with_name(".report.html.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    return page.write(ready.directory, text)
 
 
 def _cases(rows: list[Row]) -> list[str]:

@@ -300,7 +300,7 @@ def test_a_failure_leaves_the_old_page(tmp_path, monkeypatch):
     def fail(*_paths):
         raise OSError("disk full")
 
-    monkeypatch.setattr(report.os, "replace", fail)
+    monkeypatch.setattr(report.page.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         report.write(tmp_path / "results.h5")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == old
