@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from kswgd_hpc.schema.base import Count, Section, Text
 
@@ -24,31 +24,27 @@ def seconds(text: str) -> float:
     return total
 
 
+def _checked(text: str) -> str:
+    seconds(text)
+    return text
+
+
+Length = Annotated[Text, AfterValidator(_checked)]
+
+
 class Compute(Section):
     """Where the dense array work is done, and when a job that makes no progress is ended."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["double"] = "double"
-    watchdog: Text = "never"
-
-    @field_validator("watchdog")
-    @classmethod
-    def _length(cls, watchdog):
-        seconds(watchdog)
-        return watchdog
+    watchdog: Length = "never"
 
 
 class Checkpoint(Section):
     """How often to save, and how many saves to keep."""
 
-    every: Text = "10min"
+    every: Length = "10min"
     keep: Count = 2
-
-    @field_validator("every")
-    @classmethod
-    def _length(cls, every):
-        seconds(every)
-        return every
 
 
 class Output(Section):
