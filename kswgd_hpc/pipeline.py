@@ -18,7 +18,7 @@ from kswgd_hpc.config import Config
 from kswgd_hpc.extension import obstacle, recorder_for
 from kswgd_hpc.galerkin import assemble, passes
 from kswgd_hpc.machine import oversubscription
-from kswgd_hpc.parallel import from_root, local
+from kswgd_hpc.parallel import local
 from kswgd_hpc.plan import (
     Plan,
     collector_for,
@@ -52,6 +52,7 @@ from kswgd_hpc.stopping import Stop
 from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
+_DRAWING = 4  # ranks that draw the report
 _TIMINGS = ("koopman_cost", "reference_cost")  # processor seconds of this run: attributes, not datasets
 
 
@@ -100,7 +101,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
             path = storage.write_results(comm, directory, datasets, attributes)
     if page:
         with threadpoolctl.threadpool_limits(1), progress.stage("report", 1) as stage:
-            from_root(comm, lambda: _report(path))
+            _report(comm, path)
             stage.note = str(directory / "report.html")
     if (cost := checkpoint.cost).saves:
         progress.say(f"checkpoint: {cost.saves} saves, {cost.bytes / 1e6:.3g} MB, {cost.seconds:.2f} s of rank 0")
@@ -109,10 +110,17 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
     return path
 
 
-def _report(path: Path) -> None:
-    from kswgd_hpc import report  # matplotlib is slow to import: rank 0 alone, at the end
+def _report(comm: MPI.Comm, path: Path) -> None:
+    """Write the page, on a few ranks of rank 0's node, which is sure to see the file. Collective."""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    drawing = node.Split(0 if node.bcast(comm.rank) == 0 and node.rank < _DRAWING else MPI.UNDEFINED)
+    node.Free()
+    if drawing != MPI.COMM_NULL:
+        from kswgd_hpc import report  # matplotlib is slow to import: not before the end
 
-    report.write(path)
+        report.write(path, drawing)
+        drawing.Free()
+    comm.Barrier()
 
 
 def _describe(plan: Plan) -> str:
