@@ -19,7 +19,7 @@ from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.ensemble import Pairing, Window
 from kswgd_hpc.parallel import Block, tiles
 
-_ROWS = 2048
+_ROWS = 1024
 _NUMBERS = 2**21
 WEIGHT = "weight"  # among the values of records: weights of their own
 
