@@ -35,6 +35,7 @@ from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stages.analyses import analyses
 from kswgd_hpc.stages.baselines import compared, judge_for
+from kswgd_hpc.stages.condition import conditioned
 from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
     certificates_of,
@@ -185,6 +186,9 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
             else:
                 moving, stationary = transport_spectrum(config, plan, sums)
         target = Target(moving, stationary, sample.weight)
+        if config.kswgd.condition is not None:
+            target, told = conditioned(comm, config, plan, target, sample, pilot, progress)
+            datasets |= told
         pool = datasets["ensemble/sample"]
         datasets |= _particles(comm, config, plan, target, recorder.starts, pool, progress, checkpoint)
     datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
