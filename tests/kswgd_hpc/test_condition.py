@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mpi4py import MPI
+from support import run_command
 
 from kswgd_hpc import pipeline
 from kswgd_hpc.config import parse
@@ -110,11 +111,12 @@ def test_a_condition_that_no_trajectory_agrees_with_is_an_error(tmp_path):
         run(tmp_path, "{log_likelihood: -1000*(x - 6)**2}")
 
 
-@pytest.mark.mpi
 def test_conditioned_particles_have_the_same_bits_on_any_number_of_ranks(tmp_path):
-    comm = MPI.COMM_WORLD
-    directory = Path(comm.bcast(str(tmp_path)))
-    together = run(directory / "all", "{log_likelihood: -(x - 1)**2, killing: x**2, time: 0.5}", comm)
-    alone = run(tmp_path / "one", "{log_likelihood: -(x - 1)**2, killing: x**2, time: 0.5}")
-    for name in ("kswgd/particles", "kswgd/condition/survival", "kswgd/condition/effective_sample_size"):
-        assert np.asarray(together[name]).tobytes() == np.asarray(alone[name]).tobytes(), name
+    text = TEXT.replace("CONDITION", "{log_likelihood: -(x - 1)**2, killing: x**2, time: 0.5}").replace("OUT", "out")
+    found = []
+    for ranks in (1, 2):
+        process = run_command(text, tmp_path / str(ranks), ranks)
+        assert process.returncode == 0, process.stderr
+        found.append(read_results(tmp_path / str(ranks) / "out" / "results.h5")[0])
+    one, two = found
+    assert [name for name in one if np.asarray(one[name]).tobytes() != np.asarray(two[name]).tobytes()] == []
