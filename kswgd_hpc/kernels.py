@@ -39,30 +39,46 @@ def mirror(matrix):
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
 def symmetric_product(matrix, right, product):
-    """product = A right of a symmetric A (n, n) of which the lower triangle, by rows, is read, four rows at a time."""
+    """product = A right of a symmetric A (n, n) of which the lower triangle, by rows, is read, eight rows at a time."""
     product[:] = 0.0
-    whole = len(matrix) - len(matrix) % 4
-    for i in range(0, whole, 4):
-        a, b, c, d = matrix[i, :i], matrix[i + 1, :i], matrix[i + 2, :i], matrix[i + 3, :i]
-        u, v, w, x = right[i], right[i + 1], right[i + 2], right[i + 3]
-        first = second = third = fourth = 0.0
-        for j in range(i):
-            r = right[j]
-            first += a[j] * r
-            second += b[j] * r
-            third += c[j] * r
-            fourth += d[j] * r
-            product[j] += a[j] * u + b[j] * v + c[j] * w + d[j] * x
-        product[i] += first
-        product[i + 1] += second
-        product[i + 2] += third
-        product[i + 3] += fourth
-        _add_corner(matrix, right, product, i, i + 4)
+    whole = len(matrix) - len(matrix) % 8
+    for i in range(0, whole, 8):
+        _add_eight(matrix, right, product, i)
+        _add_corner(matrix, right, product, i, i + 8)
     for i in range(whole, len(matrix)):
         for j in range(whole):
             product[i] += matrix[i, j] * right[j]
             product[j] += matrix[i, j] * right[i]
     _add_corner(matrix, right, product, whole, len(matrix))
+
+
+@njit(cache=True, fastmath={"reassoc", "contract"})
+def _add_eight(matrix, right, product, i):
+    """product += A right of rows i..i+8 and what they are mirrored to, in one pass over them."""
+    a, b, c, d = matrix[i, :i], matrix[i + 1, :i], matrix[i + 2, :i], matrix[i + 3, :i]
+    e, f, g, h = matrix[i + 4, :i], matrix[i + 5, :i], matrix[i + 6, :i], matrix[i + 7, :i]
+    p, q, r, s = right[i], right[i + 1], right[i + 2], right[i + 3]
+    t, u, v, w = right[i + 4], right[i + 5], right[i + 6], right[i + 7]
+    first = second = third = fourth = fifth = sixth = seventh = eighth = 0.0
+    for j in range(i):
+        x = right[j]
+        first += a[j] * x
+        second += b[j] * x
+        third += c[j] * x
+        fourth += d[j] * x
+        fifth += e[j] * x
+        sixth += f[j] * x
+        seventh += g[j] * x
+        eighth += h[j] * x
+        product[j] += ((a[j] * p + b[j] * q) + (c[j] * r + d[j] * s)) + ((e[j] * t + f[j] * u) + (g[j] * v + h[j] * w))
+    product[i] += first
+    product[i + 1] += second
+    product[i + 2] += third
+    product[i + 3] += fourth
+    product[i + 4] += fifth
+    product[i + 5] += sixth
+    product[i + 6] += seventh
+    product[i + 7] += eighth
 
 
 @njit(cache=True)
