@@ -13,7 +13,7 @@ import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from kswgd_hpc import __version__, eigensolver, storage
+from kswgd_hpc import __version__, eigensolver, metrics, storage
 from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
 from kswgd_hpc.extension import obstacle, recorder_for
@@ -37,7 +37,7 @@ from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.spectrum import Space, Spectrum
 from kswgd_hpc.stages.analyses import analyses
-from kswgd_hpc.stages.baselines import compared
+from kswgd_hpc.stages.baselines import compared, judge_for
 from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
     certificates_of,
@@ -57,7 +57,8 @@ from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
 _DRAWING = 4  # ranks that draw the report
-_TIMINGS = ("koopman_cost", "reference_cost")  # processor seconds of this run: attributes, not datasets
+# processor seconds of this run: attributes, not datasets
+_TIMINGS = ("koopman_cost", "reference_cost", "seconds", "data_seconds")
 
 
 def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = False, page: bool = True) -> Path:
@@ -152,8 +153,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         with progress.stage("transport spectrum", 1):
             moving, stationary = spectral.transport()
         target = Target(moving, stationary, sample.weight)
-        datasets |= transported_by(comm, config, plan, target, recorder.starts, datasets, progress, checkpoint)
-        datasets |= compared(comm, config, plan, moving, datasets, progress)
+        pool = datasets["ensemble/sample"]
+        datasets |= _particles(comm, config, plan, target, recorder.starts, pool, progress, checkpoint)
     datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
     return datasets
 
@@ -221,6 +222,20 @@ def _spectral(config: Config, plan: Plan, sample: Sample, progress: Progress, ch
         spectrum, space = solved(config, plan, sums, estimator_for(config))
         stage.note = kept(config, spectrum)
     return _Spectral(sample, spectrum, space, lambda: transport_spectrum(config, plan, sums))
+
+
+def _particles(
+    comm: MPI.Comm, config: Config, plan: Plan, target: Target, starts, pool: np.ndarray, progress, checkpoint
+) -> dict[str, Any]:
+    """Transport, its rivals, and one judgement of all. Collective."""
+    weights = target.weights(pool)
+    weights = weights / weights.sum()
+    even = metrics.drawn(pool, weights) if np.ptp(weights) > 0 else pool
+    judge = judge_for(comm, config, plan, even, progress)
+    found = transported_by(comm, config, plan, target, starts, pool, weights, judge, progress, checkpoint)
+    if judge is not None:
+        found |= compared(comm, config, plan, target.spectrum, even, judge, found, progress)
+    return found
 
 
 def sample_of(comm, config: Config, plan: Plan, collector: Collector, dictionary, records: list[Records]) -> Sample:
