@@ -113,7 +113,9 @@ class Form:
 
     def dense(self) -> np.ndarray:
         """(m, p) this rank's rows."""
-        return self.matrix + self.U @ self.V.T
+        found = self.U @ self.V.T
+        found += self.matrix
+        return found
 
     def columns(self, index: np.ndarray) -> np.ndarray:
         """(m, len(index)) of this rank's rows."""
