@@ -42,6 +42,7 @@ from kswgd_hpc.stages.koopman import (
     koopman_datasets,
     say_rates,
     solved,
+    step_errors,
     transport_spectrum,
     weights_datasets,
 )
@@ -178,7 +179,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         target = Target(moving, stationary, sample.weight)
         datasets |= transported_by(comm, config, plan, target, recorder.starts, datasets, progress, checkpoint)
         datasets |= compared(comm, config, plan, moving, datasets, progress)
-    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
+    step_error = step_errors(spectrum, certificates)
+    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint, step_error)
     return datasets
 
 
