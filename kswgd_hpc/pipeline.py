@@ -45,6 +45,7 @@ from kswgd_hpc.stages.koopman import (
     koopman_datasets,
     say_rates,
     solved,
+    step_errors,
     transport_spectrum,
     weights_datasets,
 )
@@ -155,7 +156,8 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         target = Target(moving, stationary, sample.weight)
         pool = datasets["ensemble/sample"]
         datasets |= _particles(comm, config, plan, target, recorder.starts, pool, progress, checkpoint)
-    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
+    step_error = step_errors(spectrum, certificates)
+    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint, step_error)
     return datasets
 
 

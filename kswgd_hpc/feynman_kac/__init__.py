@@ -6,6 +6,7 @@ few transitions they made. Otherwise it is the operator of one lag.
 """
 
 from kswgd_hpc.feynman_kac.case import Case, SmoothFormula, formulas_of, smooth_formulas
+from kswgd_hpc.feynman_kac.entries import cases_of
 from kswgd_hpc.feynman_kac.features import Features, reduced
 from kswgd_hpc.feynman_kac.predict import Prediction, predict
 
@@ -14,6 +15,7 @@ __all__ = [
     "Features",
     "Prediction",
     "SmoothFormula",
+    "cases_of",
     "formulas_of",
     "predict",
     "reduced",
