@@ -464,12 +464,13 @@ def _dictionary(config: Config) -> AnyDictionary:
 
     Far centres hold functions that a few visits determine, and a lagged estimator mixes them with the modes. They are
     wanted where particles or predictions start out there, and where functions have to bend on a barrier that is hardly
-    visited: the Dirichlet form has no other way to see how high it is.
+    visited: the Dirichlet form, and weights by the generator, have no other way to see how high it is.
     """
     spec = config.koopman.dictionary
     if getattr(spec, "centres", None) != "auto":
         return spec
-    far = not config.koopman.lagged or config.kswgd is not None or bool(config.validation.feynman_kac)
+    koopman = config.koopman
+    far = not koopman.lagged or koopman.reweight or config.kswgd is not None or config.validation.feynman_kac
     return spec.model_copy(update={"centres": "farthest" if far else "kmeans"})
 
 

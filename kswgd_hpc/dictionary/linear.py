@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kswgd_hpc.backend import array_module
+from kswgd_hpc.dictionary.polynomial import PolynomialDictionary
 
 
 class LinearDictionary:
@@ -56,6 +57,10 @@ class LinearDictionary:
     def coarsening(self) -> np.ndarray:
         """(p, p // 2) map to half as many functions: the first."""
         return np.eye(self.size, max(1, self.size // 2))
+
+    def enrichment(self) -> PolynomialDictionary | None:
+        """The functions and all products of two of them, None where those are too many to try."""
+        return PolynomialDictionary(self.size, 1).enrichment()
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `LinearDictionary` is made from."""
