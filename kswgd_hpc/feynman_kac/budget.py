@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -111,23 +112,39 @@ class Influence:
         Of the influence, and of the squares of what the operator leaves over of the prediction and of that by half of
         the dictionary.
         """
-        rest = pairs.values[f"f:{self.formula}"] - z @ self.start
-        found = rest @ (z @ self.last)
-        squares = np.zeros((2, len(found)))
-        for k, weight in enumerate(self.weights):
-            residual = self._moved(pairs, z @ self.right[k], moved @ self.right[k], by_generator) - z @ self.image[k]
-            found += ((z @ self.left[k]) * residual).sum(axis=0)
-            half, image = self.half[:, k]
-            coarse = self._moved(pairs, z @ half, moved @ half, by_generator) - z @ image
-            squares += weight * np.stack([(residual**2).sum(axis=0), (coarse**2).sum(axis=0)])
+        n, nodes, width = len(z), len(self.weights), self.last.shape[1]
+        here, there = z @ self._of_z, moved @ self._of_moved  # one product each: thin ones would read z many times
+        start, last, here = here[:, :1], here[:, 1 : 1 + width], here[:, 1 + width :].reshape(n, -1, nodes, width)
+        there = self._moved(pairs, here[:, 3:], there.reshape(n, 2, nodes, width), by_generator)
+        left, image, coarse_image = here[:, 0], here[:, 1], here[:, 2]
+        residual, coarse = there[:, 0] - image, there[:, 1] - coarse_image
+        found = (pairs.values[f"f:{self.formula}"] - start[:, 0]) @ last + (left * residual).sum(axis=(0, 1))
+        squares = [self.weights @ (part**2).sum(axis=0) for part in (residual, coarse)]
         return np.concatenate([found, *squares])
 
+    @cached_property
+    def _of_z(self) -> np.ndarray:
+        """(P, 1 + times + 3 nodes times or more) all that is multiplied by z: start, last, left, both images, ..."""
+        parts = [self.left, self.image, self.half[1]] + ([self.right, self.half[0]] if self.rate else [])
+        return np.concatenate([self.start[:, None], self.last, *map(_flat, parts)], axis=1)
+
+    @cached_property
+    def _of_moved(self) -> np.ndarray:
+        """(P, 2 nodes times) all that is multiplied by what the operator makes of z."""
+        return np.concatenate([_flat(self.right), _flat(self.half[0])], axis=1)
+
     def _moved(self, pairs: Pairs, here: np.ndarray, there: np.ndarray, by_generator: bool) -> np.ndarray:
+        """(n, 2, nodes, times) what the killed operator makes of a, from a (..) and what the plain one makes of it."""
         if not self.rate:
             return there
         if by_generator:
-            return there - pairs.values[f"f:{self.rate}"][:, None] * here
-        return pairs.values[f"k:{self.rate}"][:, None] * there
+            return there - pairs.values[f"f:{self.rate}"][:, None, None, None] * here
+        return pairs.values[f"k:{self.rate}"][:, None, None, None] * there
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """(P, nodes times) of (nodes, P, times)."""
+    return array.transpose(1, 0, 2).reshape(array.shape[1], -1)
 
 
 def _slowest(propagator: Propagator, mapping: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
