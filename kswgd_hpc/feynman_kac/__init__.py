@@ -5,6 +5,7 @@ the states of the ensemble: what the dictionary represents exactly comes out exa
 few transitions they made. Otherwise it is the operator of one lag.
 """
 
+from kswgd_hpc.feynman_kac.bands import moments_of_modes
 from kswgd_hpc.feynman_kac.case import Case, SmoothFormula, formulas_of, smooth_formulas
 from kswgd_hpc.feynman_kac.features import Features, reduced
 from kswgd_hpc.feynman_kac.predict import Prediction, predict
@@ -15,6 +16,7 @@ __all__ = [
     "Prediction",
     "SmoothFormula",
     "formulas_of",
+    "moments_of_modes",
     "predict",
     "reduced",
     "smooth_formulas",
