@@ -33,7 +33,7 @@ _REFERENCE_WORK = 5e9  # multiplications that distances within the reference may
 _SAMPLES = 6  # beside the reference that are drawn exactly, to tell the floor from
 _FLOORS = (6, 12)  # samples for the floor, at least and at most
 _FLOOR_WORK = 1e11  # multiplications that floors may cost
-_DRAWN = 256  # draws of one block
+_DRAWN = 512  # draws of one block
 _STRUCTURE = 16  # modes of the structure factor
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
@@ -72,6 +72,10 @@ class Judge:
     def energy_distance(self, sample: np.ndarray) -> float:
         """Of a sample (count, d) to the reference. Collective."""
         return metrics.discrepancies(self.comm, sample, self.reference, self.width, self._own)[0]
+
+    def distance_of(self, rows: np.ndarray, start: int, total: int) -> float:
+        """Energy distance of all particles, of which this rank has rows start.. (n, d). Collective."""
+        return self.energy_distance(self.sample(rows, start, total))
 
     def statistics(self, sample: np.ndarray) -> dict[str, float]:
         """All statistics of a sample (count, d) against the reference. Collective."""

@@ -19,7 +19,7 @@ from kswgd_hpc.dictionary import Dictionary, combinations
 from kswgd_hpc.ensemble import Pairing, Window
 from kswgd_hpc.parallel import Block, tiles
 
-_ROWS = 2048
+_ROWS = 1024
 _NUMBERS = 2**21
 # of functions of unit norm at the very most, measured a thousand times less: for error bars, which sum over many pairs
 _ROUNDING = 1 / 8
@@ -36,7 +36,7 @@ class Records:
     x, y : (s,) which of them are the two ends of a pair, one pair for each trajectory
     group : (s,) number of the group, over all ranks, that the pair counts for; ascending
     values : name -> (s, n) numbers that belong to the pairs: "f:name" of observables, "g:name" of the generator
-        applied to them, "k:name" of the weights exp(-int c) of pairs
+        applied to them, "k:name" of the weights exp(-int c) of pairs; (s, n, c) "w:name", see `Collector`
     drift : (s, n, c) drift of the coordinates at x, where it was asked for
     mobility : (s, n, c, c) of the coordinates at x, where it depends on the state
     labels : (m, n) numbers of the sets that the records are in, where there are sets
@@ -66,6 +66,19 @@ class Records:
         """What `arrays` has been given for."""
         values = {name.removeprefix("values "): a for name, a in arrays.items() if name.startswith("values ")}
         return cls(**{name: a for name, a in arrays.items() if not name.startswith("values ")}, values=values)
+
+    def thinned(self, factor: int) -> Records:
+        """Every factor-th pair in time alone."""
+        kept = slice(None, None, factor)
+        return replace(
+            self,
+            x=self.x[kept],
+            y=self.y[kept],
+            group=self.group[kept],
+            values={name: array[kept] for name, array in self.values.items()},
+            drift=None if self.drift is None else self.drift[kept],
+            mobility=None if self.mobility is None else self.mobility[kept],
+        )
 
     @property
     def nbytes(self) -> int:
@@ -124,6 +137,7 @@ class Collector:
     killing : names whose path integrals come with the windows; exp of minus the integral over a pair is "k:name"
     generated : name -> function (d, batch) -> (batch,), the generator applied to observables, there too as "g:name"
     label : function of states (d, batch) -> (batch,), number of the set that each is in, where there are sets
+    slopes : name -> function (d, batch) -> (batch, c), the mobility between an observable and the coordinates, "w:name"
     """
 
     def __init__(
@@ -137,6 +151,7 @@ class Collector:
         killing: tuple[str, ...] = (),
         generated: Mapping[str, Callable] | None = None,
         label: Callable | None = None,
+        slopes: Mapping[str, Callable] | None = None,
     ):
         self.coordinates = coordinates
         self.pairing = pairing
@@ -146,6 +161,7 @@ class Collector:
         self._label = label
         self._at_start = {f"f:{name}": function for name, function in (observables or {}).items()}
         self._at_start |= {f"g:{name}": function for name, function in (generated or {}).items()}
+        self._at_start |= {f"w:{name}": function for name, function in (slopes or {}).items()}
         self._killing = tuple(killing)
         self.values = (*self._at_start, *(f"k:{name}" for name in self._killing))
 
@@ -215,7 +231,7 @@ class Pairs:
         ends
     z : (s n, c) coordinates at x; drift : (s n, c) or None; mobility : (c, c), or (s n, c, c) where it depends on the
         state
-    weight : (s n,) or None; values : name -> (s n,), see `Records`
+    weight : (s n,) or None; values : name -> (s n,) or (s n, c), see `Records`
     """
 
     group: int
@@ -344,6 +360,9 @@ class Sample:
         def own(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else _rows(array[:, who], pairs)
 
+        def numbers(array: np.ndarray) -> np.ndarray:
+            return own(array) if array.ndim == 3 else own(array[:, :, None])[:, 0]
+
         found = Pairs(
             int(block.group[pairs[0]]),
             self.dictionary,
@@ -354,7 +373,7 @@ class Sample:
             self.mobility if block.mobility is None else own(block.mobility),
             own(block.drift),
             own(block.values[WEIGHT][:, :, None])[:, 0] if WEIGHT in block.values else None,
-            {name: own(block.values[name][:, :, None])[:, 0] for name in self.values},
+            {name: numbers(block.values[name]) for name in self.values},
         )
         return found if self.weight is None else found.weighed(self.weight)
 

@@ -16,6 +16,7 @@ import numpy as np
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.eigensolver import Eigenpairs, Operator, eigenpairs
+from kswgd_hpc.enrichment import enriched
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.estimators import Estimator, weighted_sum
 from kswgd_hpc.galerkin import Form, Sums, coarsened, group_sums
@@ -351,16 +352,33 @@ def _resolved(space: Space, estimator: Estimator, values, spread, overlap: float
 
 
 def _dictionary_error(sums: Sums, estimator: Estimator, regularization: float, rates, lag_time, options) -> np.ndarray:
-    """(k,) change of each rate when a coarser dictionary of half the size is used. Collective."""
-    error = np.full(len(rates), np.nan)
+    """(k,) change of each rate with a richer dictionary, or with one of half the size. Collective."""
+
+    def by(other: Sums) -> np.ndarray:
+        space = Space(other, regularization)
+        count = min(len(rates), space.size)
+        fitted = space.shared(lambda: leading_pairs(space, estimator, count, options, both=False)[0])
+        return estimator.rates(_less_optimistic(space, estimator, fitted), lag_time)
+
+    both = enriched(sums, estimator)
+    if both is not None:
+        return _distances(rates if both[0] is sums else by(both[0]), by(both[1]), len(rates))
     if sums.size < 4:
-        return error
-    coarse = Space(coarsened(sums, sums.sample.dictionary.coarsening()), regularization)
-    count = min(len(rates), coarse.size)
-    fitted = coarse.shared(lambda: leading_pairs(coarse, estimator, count, options, both=False)[0])
-    found = estimator.rates(_less_optimistic(coarse, estimator, fitted), lag_time)
-    if not estimator.symmetric:  # complex rates have no order to compare them in: the nearest
-        return np.abs(found[None, :] - rates[:, None]).min(axis=1)
+        return np.full(len(rates), np.nan)
+    return _distances(rates, by(coarsened(sums, sums.sample.dictionary.coarsening())), len(rates))
+
+
+def _distances(rates: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
+    """(count,) distance of each rate from its counterpart, NaN where there is none.
+
+    Real rates are compared in their order, so that a missing one shows; complex ones have none: the nearest.
+    """
+    found = np.full(count, np.nan)
+    rotating = any((np.abs(some.imag) > 1e-9 * np.abs(some)).any() for some in (rates, others))
     with np.errstate(invalid="ignore"):
-        error[: len(found)] = np.abs(found - rates[: len(found)])
-    return error
+        if rotating:
+            found[: len(rates)] = np.abs(others[None, :] - rates[:, None]).min(axis=1)
+        else:
+            both = min(count, len(rates), len(others))
+            found[:both] = np.abs(np.sort(others.real)[:both] - np.sort(rates.real)[:both])
+    return found

@@ -7,50 +7,64 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import metrics, streams
+from kswgd_hpc import streams
 from kswgd_hpc.baselines import RIVALS
 from kswgd_hpc.baselines.frame import frame_of
 from kswgd_hpc.baselines.ring import Ring
 from kswgd_hpc.baselines.task import Task
-from kswgd_hpc.checkpoint import UNSAVED
 from kswgd_hpc.config import Config
 from kswgd_hpc.judging import Judge, judge_of
 from kswgd_hpc.parallel import by_block
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.spectrum import Spectrum
-from kswgd_hpc.stages.transport import Particles, spread
+from kswgd_hpc.stages.transport import HISTORY, Dynamics, Particles, spread
 from kswgd_hpc.storage import Rows
 from spde.density import invariant_density
 from spde.spectra import exact_spectrum
 
-_OWN_STAGES = ("galerkin", "transport spectrum", "transport", "relaxation")
+_OWN_STAGES = ("galerkin", "transport spectrum", "spreading", "transport", "relaxation")
 _DATA_STAGES = ("burn-in and pilot", "ensemble")
 
 
+def judge_for(comm: MPI.Comm, config: Config, plan: Plan, ensemble: np.ndarray, progress: Progress) -> Judge | None:
+    """Who judges the particles of the run, None where neither that nor rivals are asked for. Collective.
+
+    Parameters
+    ----------
+    ensemble : (n, d) states of the ensemble under the invariant law
+    """
+    if not config.kswgd.baselines and "judge" not in config.kswgd.model_fields_set:
+        return None
+    with progress.stage("reference", 1) as stage:
+        judge = judge_of(comm, config, plan, ensemble)
+        stage.note = f"{len(judge.reference)} states, {judge.source}"
+    return judge
+
+
 def compared(
-    comm: MPI.Comm, config: Config, plan: Plan, spectrum: Spectrum, datasets: dict[str, Any], progress: Progress
+    comm: MPI.Comm,
+    config: Config,
+    plan: Plan,
+    spectrum: Spectrum,
+    ensemble: np.ndarray,
+    judge: Judge,
+    datasets: dict[str, Any],
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Run the rivals and judge everybody's particles; nothing where neither is asked for. Collective.
+    """Run the rivals and judge everybody's particles. Collective.
 
     Parameters
     ----------
     spectrum : that moved the particles; rivals with modes take as many
-    datasets : of the stages so far, the particles of the transport among them
+    ensemble : (n, d) states under the invariant law, which rivals may learn from
+    datasets : of the transport
     """
-    if not config.kswgd.baselines and "judge" not in config.kswgd.model_fields_set:
-        return {}
-    ensemble, weights = datasets["ensemble/sample"], datasets.get("ensemble/sample_weights")
-    if weights is not None:
-        ensemble = metrics.drawn(ensemble, weights)
     with progress.stage("judging", 1) as stage:
-        judge = judge_of(comm, config, plan, ensemble)
         found = _of_transport(comm, config, plan, judge, datasets, progress)
         floor = found["kswgd/comparison/floor/energy_distance"]
-        stage.note = (
-            f"energy distance {found['kswgd/comparison/kswgd/energy_distance'] / floor:.2f} times the iid floor, "
-            f"reference: {judge.source}"
-        )
+        ratio = found["kswgd/comparison/kswgd/energy_distance"] / floor
+        stage.note = f"energy distance {ratio:.2f} times the iid floor"
     for name in config.kswgd.baselines:
         with progress.stage(name, 1) as stage:
             found |= _of_rival(comm, name, config, plan, spectrum, ensemble, datasets["kswgd/initial"], judge, progress)
@@ -72,13 +86,28 @@ def _of_transport(comm, config: Config, plan: Plan, judge: Judge, datasets: dict
         used = sum(progress.processor_seconds.get(stage, 0.0) for stage in stages)
         found[f"kswgd/comparison/{name}"] = comm.allreduce(used)
     step, ensemble = config.ensemble.time_step, config.ensemble
-    relaxed = 0.0 if plan.system is None else datasets["kswgd/relaxation_time"] / step
+    around = datasets["kswgd/spread_steps"] + datasets["kswgd/relaxation_steps"]
     simulated = 0.0 if plan.system is None else (ensemble.burn_in + ensemble.duration) / step * ensemble.trajectories
-    found["kswgd/comparison/gradient_calls"] = round(relaxed * config.kswgd.particles)
+    found["kswgd/comparison/gradient_calls"] = around * config.kswgd.particles
     found["kswgd/comparison/data_gradient_calls"] = round(simulated)
     found["kswgd/comparison/data_used"] = plan.ensemble.trajectories * plan.ensemble.pairing.records
-    found["kswgd/comparison/steps"] = len(datasets["kswgd/history/step_size"]) + round(relaxed)
-    return found
+    found["kswgd/comparison/steps"] = len(datasets["kswgd/history/step_size"]) + around
+    return found | _whole_path(found, datasets)
+
+
+def _whole_path(found: dict[str, Any], datasets: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The way of the particles: what spreads them where that was asked for, the flow, its end, and the relaxation."""
+    names = [f"kswgd/comparison/history/{name}" for name in HISTORY]
+    steps, times, distances = (datasets[name] for name in names)
+    flow, time = len(datasets["kswgd/history/step_size"]), float(datasets["kswgd/history/time"][-1])
+    before, spread_time = datasets["kswgd/spread_steps"], datasets["kswgd/spread_time"]
+    way = [(0, 0.0, found["kswgd/comparison/initial/energy_distance"])] if before else []
+    way += [(before + s, spread_time + t, x) for s, t, x in zip(steps, times, distances, strict=True) if s < flow]
+    way.append((before + flow, spread_time + time, found["kswgd/comparison/transported/energy_distance"]))
+    if after := datasets["kswgd/relaxation_steps"]:
+        end = spread_time + time + datasets["kswgd/relaxation_time"]
+        way.append((before + flow + after, end, found["kswgd/comparison/kswgd/energy_distance"]))
+    return {name: np.array(column) for name, column in zip(names, zip(*way, strict=True), strict=True)}
 
 
 def _of_rival(
@@ -87,9 +116,9 @@ def _of_rival(
     """Particles, statistics, costs and history of one rival. Collective."""
     task = _task(comm, name, config, plan, spectrum, ensemble)
     ring, seen = task.ring, []
-    start = spread(
-        comm, config, plan, Particles(initial.local, ring.blocks, ring.particles, None), progress, UNSAVED
-    ).states
+    dynamics = Dynamics(config, plan, spectrum.coordinates, ensemble, np.ones(len(ensemble)))
+    first = Particles(initial.local, ring.blocks, ring.particles, None)
+    start = spread(comm, config, dynamics, first, progress).states
 
     def watch(step: int, time: float, states: np.ndarray) -> None:
         sample = judge.sample(states, ring.start, ring.particles)
