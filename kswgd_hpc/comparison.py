@@ -10,9 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from kswgd_hpc import storage
+from kswgd_hpc.stages.transport import HISTORY
 from kswgd_hpc.studies import StudyPlan, StudyRun, results_of
 
-COSTS = ("steps", "time", "seconds", "data_seconds", "gradient_calls", "data_gradient_calls", "data_used")
+COSTS = (
+    "steps",
+    "time",
+    "simulated_time",
+    "seconds",
+    "data_seconds",
+    "gradient_calls",
+    "data_gradient_calls",
+    "data_used",
+)
 _USES_DATA = ("kswgd", "dmps", "mmd_flow", "kde_langevin")
 _TARGET = 2.0  # times the floor
 
@@ -59,15 +69,15 @@ def collect(ready: StudyPlan) -> list[Row]:
     """All rows, case by case, from the results of the runs."""
     rows: dict[tuple[str, str], Row] = {}
     for run in ready.runs:
-        data, _ = storage.read_results(results_of(run), skip=("ensemble/snapshots",))
+        data, attributes = storage.read_results(results_of(run), skip=("ensemble/snapshots",))
         for method in ready.study.methods:
             row = rows.setdefault((run.label, method), Row(run.label, method))
-            if method == "kswgd" or f"kswgd/baselines/{method}/seconds" in data:
-                _add(row, run, data)
+            if method == "kswgd" or f"kswgd/baselines/{method}/steps" in data:
+                _add(row, run, data, attributes)
     return [row for row in rows.values() if row.values]
 
 
-def _add(row: Row, run: StudyRun, data: dict) -> None:
+def _add(row: Row, run: StudyRun, data: dict, attributes: dict) -> None:
     own = row.method == "kswgd"
     group = "kswgd/comparison" if own else f"kswgd/baselines/{row.method}"
     inside = f"{group}/kswgd/" if own else f"{group}/metrics/"
@@ -75,61 +85,42 @@ def _add(row: Row, run: StudyRun, data: dict) -> None:
     for name in (key.removeprefix(floor) for key in data if key.startswith(floor)):
         row.values.setdefault(name, []).append(float(data[inside + name]))
         row.floors.setdefault(name, []).append(float(data[floor + name]))
-    for name, value in _costs(row.method, group, run, data).items():
+    for name, value in _costs(row.method, group, data, attributes).items():
         row.costs.setdefault(name, []).append(value)
     at_floor = float(data[floor + "energy_distance"])
-    row.histories.append(_history(row, group, data, at_floor))
+    columns = [np.asarray(data[f"{group}/history/{name}"], dtype=float) for name in HISTORY]
+    row.histories.append(np.stack(columns, axis=1) / np.array([1.0, 1.0, at_floor]))
     steps, time, how = _to_target(row, run, data)
     row.reached.append((steps, time))
     if how != "measured" and row.how != "not reached":
         row.how = how
 
 
-def _costs(method: str, group: str, run: StudyRun, data: dict) -> dict[str, float]:
-    uses, costs = method in _USES_DATA, {}
-    for name in ("steps", "seconds", "gradient_calls"):
-        costs[name] = float(data[f"{group}/{name}"])
-    shared = "kswgd/comparison/"
-    for name in ("data_seconds", "data_gradient_calls"):
-        costs[name] = float(data[shared + name]) if uses else 0.0
-    if method == "kswgd":
-        costs["time"] = float(data["kswgd/history/time"][-1] + data["kswgd/relaxation_time"])
-        costs["data_used"] = float(data[f"{group}/data_used"])
-    else:
-        costs["time"], costs["data_used"] = float(data[f"{group}/time"]), float(data[f"{group}/data_used"])
+def _costs(method: str, group: str, data: dict, attributes: dict) -> dict[str, float]:
+    uses, shared = method in _USES_DATA, "kswgd/comparison/"
+    costs = {name: float(data[f"{group}/{name}"]) for name in ("steps", "gradient_calls", "data_used")}
+    costs["time"] = float(data[f"{group}/history/time"][-1])
+    costs["simulated_time"] = _simulated(method, data)
+    costs["seconds"] = float(attributes[f"{group}/seconds"])
+    costs["data_seconds"] = float(attributes[f"{shared}data_seconds"]) if uses else 0.0
+    costs["data_gradient_calls"] = float(data[f"{shared}data_gradient_calls"]) if uses else 0.0
     return costs
 
 
-def _history(row: Row, group: str, data: dict, floor: float) -> np.ndarray:
-    """(k, 3) steps, time, energy distance in units of its floor: of the transport, its start, end and relaxation."""
-    if row.method != "kswgd":
-        columns = (data[f"{group}/history/{name}"] for name in ("steps", "time", "energy_distance"))
-        table = np.stack([np.asarray(column, dtype=float) for column in columns], axis=1)
-    else:
-        flow = len(data["kswgd/history/step_size"])
-        time = float(data["kswgd/history/time"][-1])
-        table = np.array(
-            [
-                (0, 0.0, data["kswgd/comparison/initial/energy_distance"]),
-                (flow, time, data["kswgd/comparison/transported/energy_distance"]),
-                (row.costs["steps"][-1], row.costs["time"][-1], data["kswgd/comparison/kswgd/energy_distance"]),
-            ],
-            dtype=float,
-        )
-    table[:, 2] /= floor
-    return table
+def _simulated(method: str, data: dict) -> float:
+    """Time that the system's own dynamics is run for on the way of the particles."""
+    if method == "kswgd":
+        return float(data["kswgd/relaxation_time"])
+    return float(data["kswgd/baselines/langevin/time"]) if method == "langevin" else 0.0
 
 
 def _to_target(row: Row, run: StudyRun, data: dict) -> tuple[float, float, str]:
     """Steps and time to twice the floor, and how they are known.
 
-    A transport counts whole: all its steps, if it ended below. The dynamics, where it was too slow to be run to its
-    end, is extrapolated by its slowest rate, with which the energy distance, a square, decays twice as fast.
+    The dynamics, where it was too slow to be run to its end, is extrapolated by its slowest rate, with which the energy
+    distance, a square, decays twice as fast.
     """
     history = row.histories[-1]
-    if row.method == "kswgd":
-        ended = [i for i in (1, 2) if history[i, 2] <= _TARGET]
-        return (*history[ended[0], :2], "measured") if ended else (np.inf, np.inf, "not reached")
     below = np.flatnonzero(history[:, 2] <= _TARGET)
     if len(below):
         return (*history[below[0], :2], "measured")

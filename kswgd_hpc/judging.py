@@ -73,6 +73,10 @@ class Judge:
         """Of a sample (count, d) to the reference. Collective."""
         return metrics.discrepancies(self.comm, sample, self.reference, self.width, self._own)[0]
 
+    def distance_of(self, rows: np.ndarray, start: int, total: int) -> float:
+        """Energy distance of all particles, of which this rank has rows start.. (n, d). Collective."""
+        return self.energy_distance(self.sample(rows, start, total))
+
     def statistics(self, sample: np.ndarray) -> dict[str, float]:
         """All statistics of a sample (count, d) against the reference. Collective."""
         energy, mmd = metrics.discrepancies(self.comm, sample, self.reference, self.width, self._own)

@@ -73,6 +73,8 @@ def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable
     from kswgd_hpc.machine import check_libraries, check_ranks
 
     comm = MPI.COMM_WORLD
+    if (stray := _stray(petsc)) is not None:
+        return _ended(comm, f"error: unknown argument {stray}; PETSc options have one dash, and at most one value", 2)
     try:
         petsc4py.lib.ImportPETSc()  # loaded, but not started: with two MPI libraries that may crash
         check_libraries()
@@ -99,6 +101,16 @@ def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable
         return _ended(comm, str(request), INTERRUPTED)
     except BaseException as error:
         abort(comm, error)
+
+
+def _stray(petsc: list[str]) -> str | None:
+    """The first argument that is neither an option for PETSc nor the value of one."""
+    before = ""
+    for text in petsc:
+        if text.startswith("--") or not (text.startswith("-") or before.startswith("-")):
+            return text
+        before = text
+    return None
 
 
 def _ended(comm: MPI.Comm, message: str, status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from pathlib import Path
@@ -73,3 +74,10 @@ def oversubscription(comm: MPI.Comm) -> str:
             "this run limits its BLAS to one thread a rank"
         )
     return comm.bcast(found)
+
+
+def return_memory() -> None:
+    """Give memory that is free in this process back to the system; only glibc holds on to it, and can be asked."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

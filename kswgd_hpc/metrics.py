@@ -60,17 +60,30 @@ def quadratic_forms(comm: MPI.Comm, points: np.ndarray, signs: np.ndarray) -> np
     (k,) array
     """
     points = points - points.mean(axis=0)
-    squares = (points**2).sum(axis=1)
     blocks = tiles(len(points), _TILE)
+    half = len(blocks) // 2
+    # D is symmetric: each tile of rows meets itself and the next half of all tiles, around the end
+    around = np.concatenate([points, points])
+    doubled = np.concatenate([signs, signs])
+    squares = (around**2).sum(axis=1)
     parts = []
     for tile in local(blocks, comm):
         rows = slice(tile.start, tile.stop)
-        distance = squares[rows, None] + squares[None, :]
-        distance -= 2 * (points[rows] @ points.T)
+        last = blocks[(tile.index + half) % len(blocks)]
+        turn = len(points) if tile.index + half >= len(blocks) else 0
+        columns = slice(tile.start, last.stop + turn)
+        distance = points[rows] @ around[columns].T
+        distance *= -2
+        distance += squares[columns]
+        distance += squares[rows, None]
         np.sqrt(np.maximum(distance, 0, out=distance), out=distance)
         # the diagonal is zero, but comes out of the cancellation as rounding noise
-        distance[np.arange(tile.size), np.arange(tile.start, tile.stop)] = 0.0
-        parts.append((signs[rows] * (distance @ signs)).sum(axis=0))
+        np.fill_diagonal(distance, 0.0)
+        met = 2 * doubled[columns]
+        met[: tile.size] /= 2
+        if half and len(blocks) % 2 == 0:
+            met[-last.size :] /= 2  # of two opposite tiles each meets the other
+        parts.append((signs[rows] * (distance @ met)).sum(axis=0))
     return sum_blocks(comm, parts, (signs.shape[1],), len(blocks))
 
 

@@ -27,6 +27,7 @@ from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
+from kswgd_hpc.schema.dictionary import AnyDictionary
 from kswgd_hpc.starts import set_label
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
@@ -440,7 +441,21 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
         {text: boundary.slope_in(coordinates, plan.mobility) for text, boundary in boundaries.items()},
     )
     modes, symmetric = most_modes(config, _JUDGED_MODES), config.koopman.estimator == "reversible"
-    return collector, fit(config.koopman.dictionary, coordinates, pilot, modes, symmetric, config.seed)
+    return collector, fit(_dictionary(config), coordinates, pilot, modes, symmetric, config.seed)
+
+
+def _dictionary(config: Config) -> AnyDictionary:
+    """The section of the dictionary, with what decides by itself decided.
+
+    Far centres hold functions that a few visits determine, and a lagged estimator mixes them with the modes. They are
+    wanted where particles or predictions start out there, and where functions have to bend on a barrier that is hardly
+    visited: the Dirichlet form has no other way to see how high it is.
+    """
+    spec = config.koopman.dictionary
+    if getattr(spec, "centres", None) != "auto":
+        return spec
+    far = not config.koopman.lagged or config.kswgd is not None or bool(config.validation.feynman_kac)
+    return spec.model_copy(update={"centres": "farthest" if far else "kmeans"})
 
 
 def estimator_for(config: Config) -> Estimator:

@@ -13,6 +13,7 @@ from typing import Any
 from mpi4py import MPI
 
 from kswgd_hpc.log import Log, process
+from kswgd_hpc.machine import return_memory
 
 _EVERY = 10.0  # seconds between lines, and between events, of one stage
 
@@ -84,6 +85,7 @@ class Progress:
     def stage(self, name: str, total: int) -> Iterator[Stage]:
         """Time a stage of `total` units of this rank's work."""
         self.beat()
+        return_memory()  # arrays of the stages before would count on top of those of this one
         stage = Stage(self, name, max(total, 1))
         began, busy, before = time.perf_counter(), time.process_time(), self._messages()
         self.record("stage", stage=name, total=stage.total)

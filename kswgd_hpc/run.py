@@ -14,7 +14,7 @@ _USAGE = "mpiexec -n RANKS python -m kswgd_hpc.run config.yaml [--resume] [PETSc
 def main(argv: list[str] | None = None) -> int:
     """Run one configuration file; arguments that are not ours go to PETSc. Returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="kswgd-hpc", usage=_USAGE, description=__doc__)
+    parser = argparse.ArgumentParser(prog="kswgd-hpc", allow_abbrev=False, usage=_USAGE, description=__doc__)
     parser.add_argument("config", help="configuration file (YAML)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, on any number of ranks")
     ours, petsc = parser.parse_known_args(arguments)

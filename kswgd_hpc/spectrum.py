@@ -132,7 +132,9 @@ class Space:
 
     def _whitened(self, form: Form, symmetric: bool) -> np.ndarray:
         part = form.dense()
-        if not np.array_equal(self.pivots, np.arange(len(part))):
+        if np.array_equal(self.pivots, np.arange(self.size)):
+            part = part[: self.size, : self.size]
+        else:
             part = part[self.pivots][:, self.pivots]
         return self._factor.whiten_symmetric(part) if symmetric else self._factor.whiten(part)
 

@@ -144,17 +144,20 @@ def _into_place(partial: Path, target: Path) -> None:
 
 
 def read_results(path: Path, skip: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """All datasets of a results file by path, but for those to skip, strings decoded; and its attributes."""
+    """All datasets of a results file by path, but for those to skip, strings decoded; and its attributes, those
+    of a group with its path in front."""
     found: dict[str, np.ndarray] = {}
+    attributes: dict[str, Any] = {}
 
     def visit(name: str, item) -> None:
         if isinstance(item, h5py.Dataset) and name not in skip:
             value = item[()]
             found[name] = value.decode() if isinstance(value, bytes) else value
+        attributes.update({f"{name}/{key}": value for key, value in item.attrs.items()})
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-        attributes = dict(file.attrs)
+        attributes |= dict(file.attrs)
     return found, attributes
 
 

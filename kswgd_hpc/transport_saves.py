@@ -6,7 +6,7 @@ each step anyway.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from mpi4py import MPI
 from kswgd_hpc.backend import array_module, to_host
 from kswgd_hpc.checkpoint import Shelf
 from kswgd_hpc.parallel import Block, span
+from kswgd_hpc.visits import Visits
 
 if TYPE_CHECKING:
     from kswgd_hpc.flow import Flow
@@ -28,11 +29,12 @@ _BY_PARTICLE = ("z", "impulse", "gradient", "previous", "excess", "log_ratio")
 class Saves:
     """Where a transport saves.
 
-    kept : the shelf of the stage; blocks : of this rank's particles
+    kept : the shelf of the stage; blocks : of this rank's particles; visits : what is kept of the way so far
     """
 
     kept: Shelf
     blocks: list[Block]
+    visits: Visits = field(default_factory=Visits)
 
     def wanted(self) -> bool:
         """Whether this rank wants to save after the next step."""
@@ -51,9 +53,10 @@ class Saves:
             arrays = {name: np.array(to_host(getattr(state, name)[rows])) for name in _BY_PARTICLE}
             if state.error is not None:
                 arrays["error"] = np.array(state.error[position])
+            arrays |= self.visits.of_rows(rows)
             self.kept.put(block.index, state.steps, arrays)
         if flow.comm.rank == 0:
-            self.kept.put(_SHARED, state.steps, _shared(flow, state))
+            self.kept.put(_SHARED, state.steps, _shared(flow, state) | self.visits.shared())
 
     def restored(self, flow: Flow, state: State) -> bool:
         """Put the last state that all ranks can read into `state`; whether there was one. Collective."""
@@ -63,6 +66,7 @@ class Saves:
             if flow.comm.allreduce(all(item is not None for item in found), op=MPI.LAND):
                 shared, *parts = (item.arrays for item in found)
                 self._put_back(flow, state, shared, parts)
+                self.visits.put_back(shared, parts)
                 return True
         return False
 

@@ -18,7 +18,7 @@ _USAGE = "mpiexec -n RANKS python -m kswgd_hpc study study.yaml [--reuse] [PETSc
 
 def main(argv: list[str]) -> int:
     """Check a study whole, run it, and write table.csv and report.html. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="kswgd-hpc study", usage=_USAGE, description=__doc__)
+    parser = argparse.ArgumentParser(prog="kswgd-hpc study", allow_abbrev=False, usage=_USAGE, description=__doc__)
     parser.add_argument("study", help="study file (YAML)")
     parser.add_argument("--reuse", action="store_true", help="take results that the same configuration has left")
     ours, petsc = parser.parse_known_args(argv)

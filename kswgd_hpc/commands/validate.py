@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     that cannot be run
     """
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="kswgd-hpc validate", usage=_USAGE, description=__doc__)
+    parser = argparse.ArgumentParser(prog="kswgd-hpc validate", allow_abbrev=False, usage=_USAGE, description=__doc__)
     parser.add_argument("config", help="configuration file (YAML)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, on any number of ranks")
     ours, petsc = parser.parse_known_args(arguments)

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from kswgd_hpc.dictionary.fourier import FourierDictionary
 from kswgd_hpc.dictionary.gaussian import GaussianDictionary
@@ -64,7 +65,7 @@ class Dictionary(Protocol):
     ) -> np.ndarray:
         """(n, p) values of the generator applied to each function, drift (n, c)."""
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> csr_array:
         """(p, p') map, p' about p / 2: psi @ map are the functions of a coarser dictionary."""
 
     def parameters(self) -> dict[str, Any]:
@@ -100,6 +101,13 @@ def restore(kind: str, parameters: Mapping[str, Any]) -> Dictionary:
     return next(chosen for chosen in _CLASSES if chosen.kind == kind)(**plain)
 
 
+def combinations(dictionary: Dictionary, z: np.ndarray, coefficients: np.ndarray, error: float) -> np.ndarray:
+    """(n, k) values of psi @ coefficients, (p, k) and real, at z: rounded by up to `error` where that is cheaper."""
+    if isinstance(dictionary, GaussianDictionary):
+        return dictionary.combinations(z, coefficients, error)
+    return dictionary.values(z) @ coefficients
+
+
 def on_device(dictionary: Dictionary, xp: ModuleType) -> Dictionary:
     """The dictionary with its arrays on the device of an array module."""
     moved = copy.copy(dictionary)
@@ -127,6 +135,7 @@ __all__ = [
     "VisitedDictionary",
     "VoronoiDictionary",
     "WendlandDictionary",
+    "combinations",
     "on_device",
     "restore",
 ]

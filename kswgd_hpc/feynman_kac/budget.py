@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -147,30 +148,48 @@ class Influence:
         Of the influence, and of the squares of what the operator leaves over of the prediction and of that by half of
         the dictionary.
         """
-        z, moved, weight = seen.z, seen.moved, seen.weight
-        found = ((seen.features.formula(pairs, self.formula) - z @ self.start) * weight) @ (z @ self.last)
-        squares = np.zeros((2, len(found)))
-        driven = np.zeros((2, len(z), 1))
+        features, weight = seen.features, seen.weight
+        n, nodes, width = len(weight), len(self.weights), self.last.shape[1]
+        # one product each: thin ones would read z many times
+        here, there = seen.z @ self._of_z, seen.moved @ self._of_moved
+        projected, sums, here = np.split(here, [3, 3 + 2 * width], axis=1)
+        here = here.reshape(n, -1, nodes, width)
+        there = self._moved(pairs, here[:, 3:], there.reshape(n, 2, nodes, width), features.by_generator)
+        residual, coarse = there[:, 0] - here[:, 1], there[:, 1] - here[:, 2]
+        found = ((features.formula(pairs, self.formula) - projected[:, 0]) * weight) @ sums[:, :width]
+        found += (here[:, 0] * residual * weight[:, None, None]).sum(axis=(0, 1))
         if self.driven:
-            source = seen.features.formula(pairs, self.driven)
-            driven = np.stack([source - z @ self.source, source - z @ self.half_source])[:, :, None]
-            found += (driven[0, :, 0] * weight) @ (z @ self.summed)
-            driven *= self.step
-        for k, share in enumerate(self.weights):
-            residual = self._moved(pairs, seen, z @ self.right[k], moved @ self.right[k]) - z @ self.image[k]
-            found += ((z @ self.left[k]) * residual * weight[:, None]).sum(axis=0)
-            half, image = self.half[:, k]
-            coarse = self._moved(pairs, seen, z @ half, moved @ half) - z @ image
-            whole, less = residual + driven[0], coarse + driven[1]
-            squares += share * np.stack([(whole**2).sum(axis=0), (less**2).sum(axis=0)])
+            over = features.formula(pairs, self.driven)[:, None] - projected[:, 1:]
+            found += (over[:, 0] * weight) @ sums[:, width:]
+            residual = residual + self.step * over[:, 0, None, None]
+            coarse = coarse + self.step * over[:, 1, None, None]
+        squares = [self.weights @ (part**2).sum(axis=0) for part in (residual, coarse)]
         return np.concatenate([found, *squares])
 
-    def _moved(self, pairs: Pairs, seen: Seen, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    @cached_property
+    def _of_z(self) -> np.ndarray:
+        """(P, 3 + 2 times + 3 nodes times or more) all that is multiplied by z: f and g, last, summed, left, images."""
+        parts = [self.left, self.image, self.half[1]] + ([self.right, self.half[0]] if self.rate else [])
+        projected = np.stack([self.start, self.source, self.half_source], axis=1)
+        return np.concatenate([projected, self.last, self.summed, *map(_flat, parts)], axis=1)
+
+    @cached_property
+    def _of_moved(self) -> np.ndarray:
+        """(P, 2 nodes times) all that is multiplied by what the operator makes of z."""
+        return np.concatenate([_flat(self.right), _flat(self.half[0])], axis=1)
+
+    def _moved(self, pairs: Pairs, here: np.ndarray, there: np.ndarray, by_generator: bool) -> np.ndarray:
+        """(n, 2, nodes, times) what the killed operator makes of a, from a (..) and what the plain one makes of it."""
         if not self.rate:
             return there
-        if seen.features.by_generator:
-            return there - pairs.values[f"f:{self.rate}"][:, None] * here
-        return pairs.values[f"k:{self.rate}"][:, None] * there
+        if by_generator:
+            return there - pairs.values[f"f:{self.rate}"][:, None, None, None] * here
+        return pairs.values[f"k:{self.rate}"][:, None, None, None] * there
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """(P, nodes times) of (nodes, P, times)."""
+    return array.transpose(1, 0, 2).reshape(array.shape[1], -1)
 
 
 @dataclass(frozen=True)

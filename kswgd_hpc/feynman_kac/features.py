@@ -117,7 +117,7 @@ class Features:
         if self.modes is not None:
             halves = [np.eye(self.inner, max(1, self.inner // k)) for k in (2, 4)]
         else:
-            first = self.sample.dictionary.coarsening()
+            first = self.sample.dictionary.coarsening().toarray()
             halves = [first] if first.shape[1] < 4 else [first, first @ self._second(first.shape[1])]
         return [self._with_others(halves[0])], [self._with_others(half) for half in halves[1:]]
 

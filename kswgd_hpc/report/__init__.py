@@ -6,7 +6,9 @@ tables and finding, `page` turns sections into HTML.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kswgd_hpc.report import (
     canvas,
@@ -22,6 +24,9 @@ from kswgd_hpc.report import (
     view,
 )
 
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
 SECTIONS = (
     spectrum.rates,
     spectrum.eigenfunctions,
@@ -36,12 +41,13 @@ SECTIONS = (
 )
 
 
-def write(path: Path) -> Path:
-    """Write report.html beside a results file, in one move; sections whose data are missing are left out.
+def write(path: Path, comm: MPI.Comm) -> Path:
+    """Write report.html beside a results file, in one move; sections whose data are missing are left out. Collective.
 
     Parameters
     ----------
     path : results.h5
+    comm : of ranks that all see the file; they share out the sections, and rank 0 writes the page
 
     Returns
     -------
@@ -49,6 +55,10 @@ def write(path: Path) -> Path:
     """
     run = view.load(path)
     with canvas.style():
-        sections = [section for section in (make(run) for make in SECTIONS) if section is not None]
-        text = page.render(run.title, [summary.summary(run), *sections], run.attributes.get("config", ""))
-    return page.write(Path(path).parent, text)
+        made = [make(run) for make in SECTIONS[comm.rank :: comm.size]]
+        shares = comm.gather([section and page.drawn(section) for section in made])
+        if comm.rank == 0:
+            dealt = itertools.chain(*itertools.zip_longest(*shares))
+            sections = [summary.summary(run), *(section for section in dealt if section is not None)]
+            page.write(path.parent, page.render(run.title, sections, run.attributes.get("config", "")))
+    return path.parent / page.NAME

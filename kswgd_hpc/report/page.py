@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib import resources
 from itertools import count
@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 
 from kswgd_hpc.report.canvas import encode
 
+NAME = "report.html"
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with a caption that says how to read it."""
+    """A figure, or its data address once it is drawn, with a caption that says how to read it."""
 
-    figure: Figure
+    figure: Figure | str
     caption: str
 
 
@@ -49,6 +51,15 @@ class Section:
     parts: Sequence[Picture | Table]
 
 
+def drawn(section: Section) -> Section:
+    """The section with all figures drawn, so that it can be sent to another rank."""
+    return replace(section, parts=[_drawn(part) if isinstance(part, Picture) else part for part in section.parts])
+
+
+def _drawn(picture: Picture) -> Picture:
+    return picture if isinstance(picture.figure, str) else replace(picture, figure=encode(picture.figure))
+
+
 def render(title: str, sections: Sequence[Section], configuration: str) -> str:
     """The whole page; the first section is its summary.
 
@@ -62,7 +73,7 @@ def render(title: str, sections: Sequence[Section], configuration: str) -> str:
     -------
     HTML without references to anything outside itself
     """
-    summary, *others = sections
+    summary, *others = map(drawn, sections)
     figures, tables = count(1), count(1)
     body = [_head(summary, others)]
     body += [_section(section, f"section-{i}", figures, tables) for i, section in enumerate(others, 1)]
@@ -95,7 +106,7 @@ def _section(section: Section, anchor: str, figures: Iterator[int], tables: Iter
 def _picture(picture: Picture, label: str) -> str:
     caption = escape(picture.caption)
     return (
-        f'<figure><img src="{encode(picture.figure)}" alt="{caption}">\n'
+        f'<figure><img src="{picture.figure}" alt="{caption}">\n'
         f"<figcaption><b>{label}</b>{caption}</figcaption></figure>"
     )
 
@@ -112,7 +123,7 @@ def _table(table: Table, label: str) -> str:
 
 def write(directory: Path, text: str) -> Path:
     """Put a page into a directory, whole or not at all. Returns its path."""
-    target = directory / "report.html"
+    target = directory / NAME
     partial = target.with_name(".report.html.partial")
     try:
         partial.write_text(text, encoding="utf-8")

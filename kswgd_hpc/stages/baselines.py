@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import metrics, streams
+from kswgd_hpc import streams
 from kswgd_hpc.baselines import RIVALS
 from kswgd_hpc.baselines.frame import frame_of
 from kswgd_hpc.baselines.ring import Ring
@@ -19,7 +19,7 @@ from kswgd_hpc.parallel import by_block
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.spectrum import Spectrum
-from kswgd_hpc.stages.transport import Particles, spread
+from kswgd_hpc.stages.transport import HISTORY, Particles, spread
 from kswgd_hpc.storage import Rows
 from spde.density import invariant_density
 from spde.spectra import exact_spectrum
@@ -28,29 +28,44 @@ _OWN_STAGES = ("galerkin", "transport spectrum", "transport", "relaxation")
 _DATA_STAGES = ("burn-in and pilot", "ensemble")
 
 
+def judge_for(comm: MPI.Comm, config: Config, plan: Plan, ensemble: np.ndarray, progress: Progress) -> Judge | None:
+    """Who judges the particles of the run, None where neither that nor rivals are asked for. Collective.
+
+    Parameters
+    ----------
+    ensemble : (n, d) states of the ensemble under the invariant law
+    """
+    if not config.kswgd.baselines and "judge" not in config.kswgd.model_fields_set:
+        return None
+    with progress.stage("reference", 1) as stage:
+        judge = judge_of(comm, config, plan, ensemble)
+        stage.note = f"{len(judge.reference)} states, {judge.source}"
+    return judge
+
+
 def compared(
-    comm: MPI.Comm, config: Config, plan: Plan, spectrum: Spectrum, datasets: dict[str, Any], progress: Progress
+    comm: MPI.Comm,
+    config: Config,
+    plan: Plan,
+    spectrum: Spectrum,
+    ensemble: np.ndarray,
+    judge: Judge,
+    datasets: dict[str, Any],
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Run the rivals and judge everybody's particles; nothing where neither is asked for. Collective.
+    """Run the rivals and judge everybody's particles. Collective.
 
     Parameters
     ----------
     spectrum : that moved the particles; rivals with modes take as many
-    datasets : of the stages so far, the particles of the transport among them
+    ensemble : (n, d) states under the invariant law, which rivals may learn from
+    datasets : of the transport
     """
-    if not config.kswgd.baselines and "judge" not in config.kswgd.model_fields_set:
-        return {}
-    ensemble, weights = datasets["ensemble/sample"], datasets.get("ensemble/sample_weights")
-    if weights is not None:
-        ensemble = metrics.drawn(ensemble, weights)
     with progress.stage("judging", 1) as stage:
-        judge = judge_of(comm, config, plan, ensemble)
         found = _of_transport(comm, config, plan, judge, datasets, progress)
         floor = found["kswgd/comparison/floor/energy_distance"]
-        stage.note = (
-            f"energy distance {found['kswgd/comparison/kswgd/energy_distance'] / floor:.2f} times the iid floor, "
-            f"reference: {judge.source}"
-        )
+        ratio = found["kswgd/comparison/kswgd/energy_distance"] / floor
+        stage.note = f"energy distance {ratio:.2f} times the iid floor"
     for name in config.kswgd.baselines:
         with progress.stage(name, 1) as stage:
             found |= _of_rival(comm, name, config, plan, spectrum, ensemble, datasets["kswgd/initial"], judge, progress)
@@ -78,7 +93,24 @@ def _of_transport(comm, config: Config, plan: Plan, judge: Judge, datasets: dict
     found["kswgd/comparison/data_gradient_calls"] = round(simulated)
     found["kswgd/comparison/data_used"] = plan.ensemble.trajectories * plan.ensemble.pairing.records
     found["kswgd/comparison/steps"] = len(datasets["kswgd/history/step_size"]) + round(relaxed)
-    return found
+    return found | _whole_path(found, datasets)
+
+
+def _whole_path(found: dict[str, Any], datasets: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The way of the transported particles, with its end and what relaxation makes of it."""
+    flow, time = len(datasets["kswgd/history/step_size"]), float(datasets["kswgd/history/time"][-1])
+    ends = [(flow, time, found["kswgd/comparison/transported/energy_distance"])]
+    if datasets["kswgd/relaxation_time"] > 0:
+        ends.append(
+            (
+                found["kswgd/comparison/steps"],
+                time + datasets["kswgd/relaxation_time"],
+                found["kswgd/comparison/kswgd/energy_distance"],
+            )
+        )
+    names = [f"kswgd/comparison/history/{name}" for name in HISTORY]
+    seen = datasets[names[0]] < flow
+    return {name: np.append(datasets[name][seen], column) for name, column in zip(names, zip(*ends, strict=True))}
 
 
 def _of_rival(

@@ -50,7 +50,7 @@ def solved(config: Config, plan: Plan, sums: Sums, estimator: Estimator) -> tupl
     )
     spectrum, space = solve(sums, **vars(problem))
     if koopman.modes == "auto":
-        needed = {*estimator.matrices, "plus", "minus", "c0"}
+        needed = {*estimator.matrices, "ends", "cross", "c0"}
         names = tuple(name for name in matrices_for(config, plan) if name in needed)
         spectrum = spectrum.kept(resolved_modes(spectrum, sums, names, problem))
     return spectrum, space

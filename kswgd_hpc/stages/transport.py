@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from kswgd_hpc.checkpoint import UNSAVED, Checkpoint, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
+from kswgd_hpc.judging import Judge
 from kswgd_hpc.parallel import Block, by_block, gather_blocks, local, span
 from kswgd_hpc.paths import advanced
 from kswgd_hpc.plan import Plan
@@ -24,8 +25,11 @@ from kswgd_hpc.starts import DensityRatio
 from kswgd_hpc.stationary import StationaryMeans
 from kswgd_hpc.storage import Rows
 from kswgd_hpc.transport_saves import Saves
+from kswgd_hpc.visits import Visits
 from spde.equations import SemilinearEquation
 from spde.stepping import Noise
+
+HISTORY = ("steps", "time", "energy_distance")  # of a method on its way
 
 
 @dataclass(frozen=True)
@@ -82,49 +86,43 @@ class Particles:
         return span(self.blocks)[0]
 
 
-@dataclass
-class Snapshots:
-    """States at chosen flow times, taken as the flow passes them."""
-
-    times: tuple[float, ...]
-    taken: list[tuple[float, np.ndarray]] = field(default_factory=list)
-
-    def take(self, time: float, states: Callable[[], np.ndarray]) -> None:
-        """Keep states (n, d) if this is a time to keep."""
-        if time in self.times:
-            self.taken.append((time, states()))
-
-
 def transported_by(
     comm,
     config: Config,
     plan: Plan,
     target: Target,
     candidates: list[np.ndarray],
-    datasets: dict[str, Any],
+    pool: np.ndarray,
+    weights: np.ndarray,
+    judge: Judge | None,
     progress: Progress,
     checkpoint: Checkpoint,
 ) -> dict[str, Any]:
-    """Move the particles, let them relax, and judge them by the ensemble's sample among the datasets. Collective."""
-    spec, pool = config.kswgd, datasets["ensemble/sample"]
-    weights = target.weights(pool)
-    weights = weights / weights.sum()
+    """Move the particles, let them relax, and compare them with the ensemble. Collective.
+
+    Parameters
+    ----------
+    candidates : states of the ensemble that particles may start from, by block
+    pool : (n, d) states of the ensemble; weights : (n,) under the invariant law, summing to one
+    judge : who looks at the particles on their way, None for nobody
+    """
+    spec = config.kswgd
     first = _particles(comm, config, plan, target, candidates, pool, weights, progress)
     started = spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
-    snapshots = Snapshots(tuple(spec.snapshots or ()))
+    visits = Visits(spec.snapshots or (), judge and (lambda rows: judge.distance_of(rows, first.start, first.total)))
     with progress.stage("transport", spec.steps) as stage:
         relaxation = _relaxation_time(config, plan, target.spectrum)
         target = target.kept(_moved_modes(comm, plan, target.moving, started, config, relaxation))
         with checkpoint.stage("transport") as kept:
-            # snapshots are taken on the way, which has to be gone from the start then
-            saves = Saves(kept, started.blocks) if not snapshots.times else None
+            saves = Saves(kept, started.blocks, visits)
             steps = _steps(config, plan, relaxation)
-            moved = _flow(comm, plan, target.moving, started, steps, snapshots, stage, saves)
+            moved = _flow(comm, plan, target.moving, started, steps, visits, stage, saves)
         transported, state, history = moved
         stage.note = (
             f"{history.mode_means.shape[1]} modes, {len(history.step_size)} steps, flow time {history.time[-1]:.3g}, "
             f"{_ended(config, history)}"
         )
+    progress.processor_seconds["transport"] -= visits.seconds
     relaxed = transported
     if relaxation > 0:
         with progress.stage("relaxation", len(first.blocks)) as tick:
@@ -133,10 +131,11 @@ def transported_by(
             tick.note = f"time {relaxation:.4g} of the system's own dynamics"
     particles = {"initial": first.states, "transported": transported, "particles": relaxed}
     with progress.stage("metrics", 1) as stage:
-        found, stage.note = judge(comm, config, pool, weights, particles)
+        found, stage.note = compared_with_ensemble(comm, config, pool, weights, particles)
     found |= {f"kswgd/{name}": Rows(rows, first.start, first.total) for name, rows in particles.items()}
     if spec.snapshots is not None:
-        found |= _snapshot_datasets(snapshots, first, progress)
+        found |= _snapshot_datasets(visits, first, progress)
+    found |= _path_datasets(visits)
     if target.stationary is not None:
         found["kswgd/stationary_means"] = target.stationary.means
         found["kswgd/stationary_means_error"] = target.stationary.error
@@ -241,7 +240,7 @@ def _flow_of(comm, plan: Plan, spectrum: Spectrum, first: Particles) -> tuple[tr
     return flow, xp.asarray(by_block(first.blocks, coordinates.of_rows, initial))
 
 
-def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, steps: transport.Steps, snapshots, stage, saves):
+def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, steps: transport.Steps, visits, stage, saves):
     """Transported states (n, d) of this rank, the final state of the flow, and the history. Collective."""
     coordinates, initial = spectrum.coordinates, first.states
     ratio = None if first.density is None else by_block(first.blocks, lambda x: first.density.of(x.T), initial)
@@ -257,7 +256,7 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, steps: transpo
         return initial - lifted if len(initial) else initial
 
     def visit(state: transport.State) -> None:
-        snapshots.take(state.time, lambda: states(state))
+        visits.pass_by(state.steps, state.time, lambda: states(state))
 
     try:
         state, history = transport.transport(
@@ -268,7 +267,15 @@ def _flow(comm, plan: Plan, spectrum: Spectrum, first: Particles, steps: transpo
     return states(state), state, history
 
 
-def _snapshot_datasets(snapshots: Snapshots, first: Particles, progress: Progress) -> dict[str, Any]:
+def _path_datasets(visits: Visits) -> dict[str, Any]:
+    """How far the particles were from the invariant law on their way."""
+    if visits.distance is None:
+        return {}
+    steps, times, distances = (np.array(column) for column in zip(*visits.seen, strict=True))
+    return {f"kswgd/comparison/history/{name}": column for name, column in zip(HISTORY, (steps, times, distances))}
+
+
+def _snapshot_datasets(snapshots: Visits, first: Particles, progress: Progress) -> dict[str, Any]:
     if len(snapshots.taken) < len(snapshots.times):
         progress.say(
             f"kswgd.snapshots: {len(snapshots.taken)} of {len(snapshots.times)} times were reached; raise kswgd.steps"
@@ -376,7 +383,9 @@ def _dynamics(
     return out
 
 
-def judge(comm, config: Config, pool: np.ndarray, weights, particles: dict[str, np.ndarray]) -> tuple[dict, str]:
+def compared_with_ensemble(
+    comm, config: Config, pool: np.ndarray, weights, particles: dict[str, np.ndarray]
+) -> tuple[dict, str]:
     """Energy distance of the particles to the invariant law at each stage, and the iid floor. Collective.
 
     The law is that of the whole pool (n, d) with the weights (n,): a part of it may be of a part of the trajectories,

@@ -7,6 +7,7 @@ import pytest
 from mpi4py import MPI
 from support import SMALL, run_command
 
+from kswgd_hpc import run
 from kswgd_hpc.config import load, parse
 from kswgd_hpc.errors import ConfigurationError, KswgdError
 from kswgd_hpc.plan import prepare
@@ -107,6 +108,22 @@ def test_a_refused_configuration_ends_every_rank_with_status_two(ranks, tmp_path
     assert process.returncode == 2
     assert "did you mean 'lag_time'?" in command_line(process)
     assert not list(tmp_path.rglob("results.h5*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stray"),
+    [
+        (["--output", "there"], "--output"),
+        (["--resum"], "--resum"),
+        (["more.yaml"], "more.yaml"),
+        (["-eps_tol", "1e-8", "1e-9"], "1e-9"),
+    ],
+)
+def test_an_argument_that_nothing_reads_is_refused(arguments, stray, capfd):
+    assert run.main(["config.yaml", *arguments]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert f"unknown argument {stray};" in said
 
 
 def test_an_empty_and_a_binary_file_are_refused(tmp_path):

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpi4py import MPI
+from scipy.spatial.distance import cdist
 from support import SMALL
 
 from kswgd_hpc.config import parse
-from kswgd_hpc.metrics import energy_distance, iid_floor, subsample
+from kswgd_hpc.metrics import energy_distance, iid_floor, quadratic_forms, subsample
 from kswgd_hpc.stages.transport import judge
 
 COMM = MPI.COMM_WORLD
@@ -23,6 +24,15 @@ def test_energy_distance_is_its_definition():
     assert energy_distance(MPI.COMM_SELF, A, B) == pytest.approx(direct(A, B), rel=1e-9)
     # squares are expanded, so coinciding points are the square root of a rounding error apart, 1e-8
     assert energy_distance(MPI.COMM_SELF, A, A) == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 128, 130, 191, 250])
+def test_every_pair_of_points_is_met_once(count):
+    """Whatever the number of tiles, and however full the last."""
+    generator = np.random.default_rng(3)
+    points, signs = generator.normal(size=(count, 3)), generator.normal(size=(count, 2))
+    expected = np.einsum("ik,ij,jk->k", signs, cdist(points, points), signs)
+    np.testing.assert_allclose(quadratic_forms(MPI.COMM_SELF, points, signs), expected, rtol=1e-8, atol=1e-9)
 
 
 def test_the_floor_is_the_distance_of_independent_samples():

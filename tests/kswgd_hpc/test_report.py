@@ -97,7 +97,7 @@ def transport(d: int, count: int = 200) -> dict:
 def write(directory, datasets: dict, config: str = "", **attributes) -> str:
     """Text of the page of handmade results."""
     path = write_results(MPI.COMM_SELF, directory, datasets, {"config": config, **attributes})
-    return report.write(path).read_text(encoding="utf-8")
+    return report.write(path, MPI.COMM_SELF).read_text(encoding="utf-8")
 
 
 def headings(page: str) -> list[str]:
@@ -140,7 +140,7 @@ def test_the_page_refers_to_nothing_outside_itself(run):
 
 def test_the_same_results_give_the_same_page(run):
     before = (run / "report.html").read_bytes()
-    report.write(run / "results.h5")
+    report.write(run / "results.h5", MPI.COMM_SELF)
     assert (run / "report.html").read_bytes() == before
 
 
@@ -294,6 +294,20 @@ def test_a_configuration_of_another_version_is_shown_and_not_used(tmp_path):
     assert headings(page) == ["A trajectory", "The ensemble"]
 
 
+@pytest.mark.mpi(min_size=2)
+def test_ranks_share_out_the_page(tmp_path):
+    comm = MPI.COMM_WORLD
+    path = comm.bcast(tmp_path) / "results.h5"
+    if comm.rank == 0:
+        alone = write(path.parent, ensemble(2) | transport(2))
+    comm.Barrier()
+    shared = report.write(path, comm)
+    if comm.rank == 0:
+        assert len(figures(alone)) > 1
+        assert shared.read_text(encoding="utf-8") == alone
+    comm.Barrier()
+
+
 def test_a_failure_leaves_the_old_page(tmp_path, monkeypatch):
     old = write(tmp_path, ensemble(2))
 
@@ -302,7 +316,7 @@ def test_a_failure_leaves_the_old_page(tmp_path, monkeypatch):
 
     monkeypatch.setattr(report.page.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        report.write(tmp_path / "results.h5")
+        report.write(tmp_path / "results.h5", MPI.COMM_SELF)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == old
     assert not list(tmp_path.glob(".report*"))
 
