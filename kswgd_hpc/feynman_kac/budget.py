@@ -148,27 +148,30 @@ class Influence:
         Of the influence, and of the squares of what the operator leaves over of the prediction and of that by half of
         the dictionary.
         """
-        n, nodes, width, weight = len(seen.z), len(self.weights), self.last.shape[1], seen.weight
-        here, there = seen.z @ self._of_z, seen.moved @ self._of_moved  # thin products would read z many times
-        start, last, here = here[:, 0], here[:, 1 : 1 + width], here[:, 1 + width :].reshape(n, -1, nodes, width)
+        features, weight = seen.features, seen.weight
+        n, nodes, width = len(weight), len(self.weights), self.last.shape[1]
+        # one product each: thin ones would read z many times
+        here, there = seen.z @ self._of_z, seen.moved @ self._of_moved
+        projected, sums, here = np.split(here, [3, 3 + 2 * width], axis=1)
+        here = here.reshape(n, -1, nodes, width)
         there = self._moved(pairs, seen, here[:, 3:], there.reshape(n, 2, nodes, width))
-        left, image, coarse_image = here[:, 0], here[:, 1], here[:, 2]
-        residual, coarse = there[:, 0] - image, there[:, 1] - coarse_image
-        found = ((seen.features.formula(pairs, self.formula) - start) * weight) @ last
-        found += weight @ (left * residual).sum(axis=1)
+        residual, coarse = there[:, 0] - here[:, 1], there[:, 1] - here[:, 2]
+        found = ((features.formula(pairs, self.formula) - projected[:, 0]) * weight) @ sums[:, :width]
+        found += (here[:, 0] * residual * weight[:, None, None]).sum(axis=(0, 1))
         if self.driven:
-            source = seen.features.formula(pairs, self.driven)
-            rest, half_rest = source - seen.z @ self.source, source - seen.z @ self.half_source
-            found += (rest * weight) @ (seen.z @ self.summed)
-            residual, coarse = residual + self.step * rest[:, None, None], coarse + self.step * half_rest[:, None, None]
+            over = features.formula(pairs, self.driven)[:, None] - projected[:, 1:]
+            found += (over[:, 0] * weight) @ sums[:, width:]
+            residual = residual + self.step * over[:, 0, None, None]
+            coarse = coarse + self.step * over[:, 1, None, None]
         squares = [self.weights @ (part**2).sum(axis=0) for part in (residual, coarse)]
         return np.concatenate([found, *squares])
 
     @cached_property
     def _of_z(self) -> np.ndarray:
-        """(P, 1 + times + 3 nodes times or more) all that is multiplied by z: start, last, left, both images, ..."""
+        """(P, 3 + 2 times + 3 nodes times or more) all that is multiplied by z: f and g, last, summed, left, images."""
         parts = [self.left, self.image, self.half[1]] + ([self.right, self.half[0]] if self.rate else [])
-        return np.concatenate([self.start[:, None], self.last, *map(_flat, parts)], axis=1)
+        projected = np.stack([self.start, self.source, self.half_source], axis=1)
+        return np.concatenate([projected, self.last, self.summed, *map(_flat, parts)], axis=1)
 
     @cached_property
     def _of_moved(self) -> np.ndarray:

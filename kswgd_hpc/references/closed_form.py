@@ -179,6 +179,9 @@ def linear_law(system: Any) -> LinearLaw | OrnsteinUhlenbeck:
         if system.linear is None:
             raise NotClosed("the drift is not linear, or the noise not constant")
         matrix, constant = system.linear
+        covariance = system.noise @ system.noise.T
+        if all(np.array_equal(part, np.diag(np.diag(part))) for part in (matrix, covariance)):
+            return LinearLaw(-np.diag(matrix), np.sqrt(np.diag(covariance)), constant)
         return OrnsteinUhlenbeck(-matrix, system.noise, constant)
     if not isinstance(system, SemilinearEquation) or system.is_multiplicative:
         raise NotClosed("the system is not a linear equation with additive noise")

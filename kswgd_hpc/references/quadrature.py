@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-_ORDERS = (20, 32)
+_ORDERS = (12, 20)
 _MOST_PANELS = 80
 _NEGLIGIBLE = 1e-10
 

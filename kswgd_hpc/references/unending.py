@@ -3,8 +3,8 @@
 A path is seen at its steps alone. Between two of them it is a Brownian bridge, which meets a set with the probability
 exp(-d0 d1 / (h grad d . M grad d)), d0 and d1 the level function at both ends: each path carries the probability that
 it has not been stopped (Gobet 2000), so that the error is of the order of the time step and not of its root. Each path
-is looked at twice, at all steps and at every other one. The difference is that error, and is taken off; half of it is
-counted as the error that is left.
+is looked at twice, at all steps and at every other one. The difference is that error, and is taken off; as much of it
+is counted as the error that is left, which is also that of the paths themselves.
 
 The integral of g exp(-int c) runs until the weights of all paths have no more to add. Where nothing is killed two paths
 run along the same noise, one from the start and one from the invariant law, on which the other is: the integral of the
@@ -37,7 +37,7 @@ _MOST_STEPS = 2**22
 _PILOT = 512
 _MOST_PATHS = 2**26
 _NEGLIGIBLE = 1e-7  # of the weight of a path
-_LEFT = 0.5  # of what is taken off for the time step
+_LEFT = 1.0  # of what is taken off for the time step
 _TAIL = 0.5  # of an integral over all times, in which the starts have to be forgotten
 
 
