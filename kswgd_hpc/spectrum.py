@@ -276,28 +276,28 @@ def fit(
     return Fit(fitted, values, right, dual, residuals, spread, resolved, floor), space
 
 
-def leading_pairs(space: Space, estimator: Estimator, count: int, options=None) -> tuple:
-    """Values by ascending rate, vectors of unit norm and fixed sign, left vectors with w^H v = 1, residuals."""
+def leading_pairs(space: Space, estimator: Estimator, count: int, options=None, both: bool = True) -> tuple:
+    """Values by ascending rate, vectors of unit norm and fixed sign, left ones with w^H v = 1 if `both`, residuals."""
     operator, basis = space.operator(estimator.left(space.sums), estimator.symmetric), None
     if estimator.limited:
         basis = estimator.compress(operator, space.expand(np.eye(space.sums.size)), count)
         operator = basis.T @ operator @ basis
-    pairs = _leading(operator, space.size if basis is None else basis.shape[1], estimator, count, options)
+    pairs = _leading(operator, space.size if basis is None else basis.shape[1], estimator, count, options, both)
     values, vectors, left = pairs.values, pairs.vectors, pairs.left
     if basis is not None:
-        vectors, left = basis @ vectors, basis @ left
+        vectors, left = basis @ vectors, None if left is None else basis @ left
     vectors = _fix_phase(vectors)
     if left is not None:
         left = left / np.conj((left.conj() * vectors).sum(axis=0))
     return values, vectors, left, pairs.residuals
 
 
-def _leading(operator: np.ndarray | Operator, size: int, estimator: Estimator, count: int, options) -> Eigenpairs:
+def _leading(operator: np.ndarray | Operator, size: int, estimator: Estimator, count: int, options, both) -> Eigenpairs:
     """The `count` pairs of the slowest rates in order, of an operator on `size` components; of a complex pair both."""
     count = min(count, size)
     # those nearest to zero are not all of the slowest, where there is rotation
     wanted = count if estimator.symmetric or estimator.part != "smallest" else min(2 * count, size)
-    pairs = eigenpairs(operator, wanted, estimator.part, estimator.symmetric, options)
+    pairs = eigenpairs(operator, wanted, estimator.part, estimator.symmetric, options, both)
     order = estimator.order(pairs.values)
     if estimator.symmetric:
         return pairs.taken(order[:count])
@@ -357,7 +357,7 @@ def _dictionary_error(sums: Sums, estimator: Estimator, regularization: float, r
     def by(other: Sums) -> np.ndarray:
         space = Space(other, regularization)
         count = min(len(rates), space.size)
-        fitted = space.shared(lambda: leading_pairs(space, estimator, count, options)[0])
+        fitted = space.shared(lambda: leading_pairs(space, estimator, count, options, both=False)[0])
         return estimator.rates(_less_optimistic(space, estimator, fitted), lag_time)
 
     both = enriched(sums, estimator)
