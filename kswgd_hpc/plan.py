@@ -306,11 +306,13 @@ def _check_dynamics(config: Config, system) -> None:
         return
     estimator = config.koopman.estimator
     field = isinstance(system, SemilinearEquation)  # nearly reversible ones are common: the pipeline says so
-    if field and system.is_linear and system.rates.min() < 0:
-        raise ConfigurationError(
-            f"system.parameters: a mode of this linear equation grows at the rate {-system.rates.min():.4g}, so that it "
-            "has no invariant law; more damping, or a shorter domain, gives it one"
-        )
+    if field and config.system.equation in ("heat", "advection_diffusion"):
+        slowest = system.rates.min() + min(config.system.parameters.get("damping", 0.0), 0.0)
+        if slowest < 0:
+            raise ConfigurationError(
+                f"system.parameters.damping: a mode of this linear equation grows at the rate {-slowest:.4g}, so that "
+                "it has no invariant law; more damping gives it one"
+            )
     if estimator == "reversible" and system.reversible is False and not field:
         also = ", or dirichlet for the rates of its symmetric part" if system.elliptic else ""
         raise ConfigurationError(
