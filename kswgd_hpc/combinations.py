@@ -53,7 +53,7 @@ def _check_simulation(config: Config) -> None:
     if config.kswgd is not None and config.kswgd.relaxation != "auto":
         _whole_steps("kswgd.relaxation", config.kswgd.relaxation, ensemble.time_step)
     for row in config.validation.feynman_kac:
-        for time in row.times:
+        for time in row.times or []:
             _whole_steps(f"validation.feynman_kac.{row.name}.times", time, ensemble.time_step)
 
 

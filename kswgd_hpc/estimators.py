@@ -106,7 +106,7 @@ class _Rates:
 class Reversible(_Symmetric, _Lagged):
     """(C1 + C1^T)/2 v = mu (C0 + L0)/2 v: reversible dynamics, stationary pairs; real mu."""
 
-    name, matrices, part = "reversible", ("plus", "minus"), "largest"
+    name, matrices, part = "reversible", ("ends", "cross"), "largest"
 
     def order(self, values: np.ndarray) -> np.ndarray:
         return np.argsort(-values, kind="stable")
@@ -186,9 +186,9 @@ class Dirichlet(_Symmetric, _Rates):
         offsets, dictionary = self.offsets(sums, values, right), sums.sample.dictionary
 
         def of(pairs: Pairs) -> np.ndarray:
+            slopes = energy(dictionary, pairs, right)  # asks for the features, which give the values then
             x, y = pairs.ends(right, offsets)
-            square = (x**2 + y**2) / 2 if sums.both_ends else x**2
-            return energy(dictionary, pairs, right) - values * square
+            return slopes - values * ((x**2 + y**2) / 2 if sums.both_ends else x**2)
 
         return of
 
@@ -213,8 +213,8 @@ class Generator(_Rates):
         offsets = np.concatenate([-sums.mean @ left, self.offsets(sums, values, right)])
 
         def of(pairs: Pairs) -> np.ndarray:
-            x, _ = pairs.ends(both, offsets)
             rates = dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x) @ right
+            x, _ = pairs.ends(both, offsets)
             return x[:, :k].conj() * (-rates - values * x[:, k:])
 
         return of

@@ -50,7 +50,8 @@ def _path(location: tuple, root: type[Section]) -> str:
     keys, model = [], root
     for part in location:
         if isinstance(model, list) and not isinstance(part, int):
-            model = next((m for m in model if part in _tags(m)), None)
+            # of a union in a union, the outer branch has a name that no model has
+            model = next((m for m in model if part in _tags(m)), model)
             continue
         if isinstance(part, int) or model is None:
             if isinstance(part, int):
@@ -75,7 +76,7 @@ def _keys_at(location: tuple, root: type[Section]) -> list[str]:
 def _child(model: Any, part: str) -> Any:
     """Model reached from `model` (a model, or the candidates of a union) by one part of a location."""
     if isinstance(model, list):
-        return next((m for m in model if part in _tags(m)), None)
+        return next((m for m in model if part in _tags(m)), model)
     if part not in model.model_fields:
         return None
     found = _models(model.model_fields[part].annotation)

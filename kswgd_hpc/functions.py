@@ -47,11 +47,15 @@ class FunctionMap:
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """(n, c) values at states (d, n). Raises ConfigurationError where one is not finite."""
-        values = self._stacked(self._values(states), states.shape[1])
+        values = self.unchecked(states)
         for index in np.flatnonzero(~np.isfinite(values).all(axis=0)):
             text = self.expressions[index].text
             raise ConfigurationError(f"koopman: {text!r} is not finite on a state that the system reached")
         return values
+
+    def unchecked(self, states: np.ndarray) -> np.ndarray:
+        """The same where a value need not be finite."""
+        return self._stacked(self._values(states), states.shape[1])
 
     def _values(self, states: np.ndarray) -> list[np.ndarray]:
         columns = dict(zip(self.inner.names, self.inner(states).T))

@@ -17,6 +17,7 @@ from mpi4py import MPI
 from scipy.linalg.blas import dgemm, dsyrk
 from scipy.sparse import csr_array
 
+from kswgd_hpc.chains import fold, fold_turns, paths, transformed, turns
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.kernels import mirror
@@ -27,8 +28,12 @@ from kswgd_hpc.whitening import gather_rows
 # up to this many functions every rank holds and solves the whole problem itself, in the same bits
 REPLICATED = 2048
 _ROWS_A_RANK = 1024
-_PANEL = 2**24  # numbers of a panel: 128 MB
-_SYMMETRIC = ("plus", "minus", "c0", "l0")
+PANEL = 2**24  # numbers of a panel: 128 MB
+_SYMMETRIC = ("ends", "cross", "c0", "l0")
+# pairs of the longest paths whose products are shared: each more costs memory, and beyond `REPLICATED` there is little
+_PATH, _PATH_IN_PANELS = 4, 2
+_EDGES = 256  # rows that are worth a product
+_FEW = 8  # pairs that follow each other, in strides of a lag, from which on `edmd` gains by it
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,9 @@ class Form:
 
     def dense(self) -> np.ndarray:
         """(m, p) this rank's rows."""
-        return self.matrix + self.U @ self.V.T
+        found = self.U @ self.V.T
+        found += self.matrix
+        return found
 
     def columns(self, index: np.ndarray) -> np.ndarray:
         """(m, len(index)) of this rank's rows."""
@@ -155,7 +162,8 @@ def assemble(
     ----------
     sample : the records
     names : of the matrices, means of
-        plus, minus : (psi(x) +- psi(y)) (psi(x) +- psi(y))^T, both or none; they become c0 and c1 of `Sums.both_ends`
+        ends, cross : psi(x) psi(x)^T + psi(y) psi(y)^T and psi(x) psi(y)^T + psi(y) psi(x)^T, both or none; half of
+            them become c0 and c1 of `Sums.both_ends`
         c0, c1, l0 : psi(x) psi(x)^T, psi(x) psi(y)^T, psi(y) psi(y)^T
         form : grad psi . M grad psi^T at x
         flux : psi(x) (G psi(x))^T, of the generator G
@@ -190,26 +198,17 @@ def assemble(
     count = float(vectors.pop("count")[0])
     for array in (*matrices.values(), *vectors.values()):
         array *= 1 / count
-    both_ends = "plus" in matrices
+    both_ends = "ends" in matrices
     if both_ends:
-        c0, c1 = matrices.pop("plus"), matrices.pop("minus")
-        # (plus + minus) / 4 and (plus - minus) / 4, in place: these may be all that a rank has room for
-        c0 += c1
-        c0 /= 4
-        c1 /= -2
-        c1 += c0
-        matrices = {"c0": c0, "c1": c1, **matrices}
+        for name, half in (("ends", "c0"), ("cross", "c1")):
+            matrices[half] = matrices.pop(name)
+            matrices[half] /= 2
     return Sums(sample, count, _owners(comm, ranges), slice(first, last), matrices, vectors, both_ends)
 
 
-def coarsened(sums: Sums, mapping: np.ndarray) -> Sums:
-    """The sums of fewer functions, psi @ mapping. Collective.
-
-    Parameters
-    ----------
-    mapping : (p, p'), mostly zeros
-    """
-    comm, rows, mapping = sums.comm, sums.rows, csr_array(mapping)
+def coarsened(sums: Sums, mapping: csr_array) -> Sums:
+    """The sums of fewer functions, psi @ mapping, (p, p'). Collective."""
+    comm, rows = sums.comm, sums.rows
     p = mapping.shape[1]
     whole = p <= REPLICATED
     ranges = row_ranges(p, comm)
@@ -248,7 +247,7 @@ def _owners(comm: MPI.Comm, ranges: list[tuple[int, int]]) -> MPI.Comm | None:
 
 
 def _panels(size: int) -> list[Block]:
-    return tiles(size, size if size <= REPLICATED else max(1, _PANEL // size))
+    return tiles(size, size if size <= REPLICATED else max(1, PANEL // size))
 
 
 def passes(size: int) -> int:
@@ -260,7 +259,8 @@ class _Panel:
     """Adds a block's pairs to columns start..stop of every matrix, and to the vectors with the first columns.
 
     A part of a matrix is held as (columns, rows), Fortran-ordered so that BLAS updates it in place: of symmetric ones
-    only the rows from `start` on, and of a whole symmetric matrix only the triangle that dsyrk fills.
+    only the rows from `start` on, and of a whole symmetric matrix only the triangle that dsyrk fills. Those that share
+    products along paths of pairs, see `chains`, get them at the end of a block.
     """
 
     def __init__(self, sample: Sample, names: tuple[str, ...], start: int, stop: int, tick: Callable[[int], None]):
@@ -271,6 +271,10 @@ class _Panel:
         self.shapes = {name: (stop - start, p - (start if name in _SYMMETRIC else 0)) for name in names}
         if start == 0:
             self.shapes |= {f"vector {name}": (n, 1) for name, n in self._vector_lengths().items()}
+        self._longest = _PATH if p <= REPLICATED else _PATH_IN_PANELS
+        self._waves: np.ndarray | None = None  # (longest + 1, rows, columns) of each cosine, not yet in the parts
+        self._turns: np.ndarray | None = None  # (2, p, p) of `edmd`: the symmetric part, and products of `turns`
+        self._edges: list[tuple[np.ndarray, np.ndarray]] = []  # features at the ends of chains, not yet in c0
 
     def _vector_lengths(self) -> dict[str, int]:
         p = self.sample.dictionary.size
@@ -280,14 +284,69 @@ class _Panel:
         """Add the pairs of a block to the parts."""
         for pairs in self.sample.batches(block):
             generator = self._generator(pairs) if "flux" in self.names else None
+            shared = self._along_paths(parts, pairs)
             for name in self.names:
                 if name == "form":
                     parts[name] += self._form(pairs)
-                else:
+                elif name not in shared:
                     self._product(parts[name], name, *self._factors(name, pairs, generator))
             if self.start == 0:
                 self._add_vectors(parts, pairs, generator)
+        self._fold(parts)
         self._tick(1)
+
+    def _along_paths(self, parts: dict[str, np.ndarray], pairs: Pairs) -> tuple[str, ...]:
+        """Add the products that matrices share along paths of pairs; the names of those matrices."""
+        if "ends" in self.names:
+            if pairs.weight is None:
+                self._add_waves(pairs.features, paths(pairs.first, pairs.second, self._longest))
+            else:
+                root = np.sqrt(pairs.weight)[:, None]
+                self._add_waves(np.stack([pairs.x * root, pairs.y * root]), [np.array([[0, 1]])])
+            return "ends", "cross"
+        if self.whole and pairs.weight is None and {"c0", "c1"} <= set(self.names):
+            lag, found = int(pairs.second[0] - pairs.first[0]), paths(pairs.first, pairs.second, self._longest)
+            if found[0].shape[1] > 2 and len(pairs.first) >= _FEW * lag:
+                self._add_chain(parts, pairs, found, lag * pairs.features.shape[1])
+                return "c0", "c1"
+        return ()
+
+    def _add_chain(self, parts: dict[str, np.ndarray], pairs: Pairs, found: list[np.ndarray], edge: int) -> None:
+        """Both halves of c1, and c0. Of x the first `edge` rows are no y, and of y the last no x."""
+        self._add_waves(pairs.features, found)
+        if self._turns is None:
+            self._turns = np.zeros((2, self.stop, self.stop))
+        self._product(self._turns[1].T, "c1", *turns(pairs.features, found))
+        self._edges.append((pairs.x[:edge].copy(), pairs.y[-edge:].copy()))
+        if sum(len(x) for x, _y in self._edges) >= _EDGES:
+            self._add_edges(parts)
+
+    def _add_edges(self, parts: dict[str, np.ndarray]) -> None:
+        """To c0, half of what x has and y has not, less half of the contrary."""
+        for half, rows in zip((0.5, -0.5), zip(*self._edges, strict=True), strict=False):
+            dsyrk(half, np.concatenate(rows).T, beta=1.0, c=parts["c0"], trans=0, lower=0, overwrite_c=1)
+        self._edges.clear()
+
+    def _add_waves(self, features: np.ndarray, found: list[np.ndarray]) -> None:
+        if self._waves is None:
+            rows = self.sample.dictionary.size - self.start
+            self._waves = np.zeros((self._longest + 1, rows, self.stop - self.start))
+        for path in found:
+            waves = self._waves[:: self._longest // (path.shape[1] - 1)]
+            for wave, chi in zip(waves, transformed(features, path), strict=True):
+                self._product(wave.T, "ends", chi, None)
+
+    def _fold(self, parts: dict[str, np.ndarray]) -> None:
+        """Put the products that were shared into the parts of a block."""
+        if self._waves is None:
+            return
+        values = np.cos(np.pi * np.arange(self._longest + 1) / self._longest)
+        if "ends" in self.names:
+            fold(parts["ends"].T, parts["cross"].T, self._waves, values, 1.0, self.whole)
+        else:
+            self._add_edges(parts)
+            fold(parts["c0"].T, self._turns[0], self._waves, values, 0.5, True)
+            fold_turns(parts["c1"].T, *self._turns)
 
     def _generator(self, pairs: Pairs) -> np.ndarray:
         return self.sample.dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x)
@@ -306,7 +365,7 @@ class _Panel:
         """left (n, p) and right (n, p) of a sum left^T right; right is None where it is left."""
         weight, x, y = pairs.weight, pairs.x, pairs.y
         if name in _SYMMETRIC:
-            left = x if name == "c0" else y if name == "l0" else x + y if name == "plus" else x - y
+            left = x if name == "c0" else y
             return (left if weight is None else left * np.sqrt(weight)[:, None]), None
         return (x if weight is None else x * weight[:, None]), (generator if name == "flux" else y)
 
@@ -319,12 +378,11 @@ class _Panel:
         dgemm(1.0, a.T, b.T, beta=1.0, c=part, trans_a=0, trans_b=1, overwrite_c=1)
 
     def _add_vectors(self, parts: dict[str, np.ndarray], pairs: Pairs, generator: np.ndarray | None) -> None:
-        weight = np.ones(len(pairs.z)) if pairs.weight is None else pairs.weight
         parts["vector count"][0, 0] += pairs.count
-        parts["vector x"][:, 0] += weight @ pairs.x
-        parts["vector y"][:, 0] += weight @ pairs.y
+        for name, total in zip(("x", "y"), pairs.totals(), strict=True):
+            parts[f"vector {name}"][:, 0] += total
         if generator is not None:
-            parts["vector flux"][:, 0] += weight @ generator
+            parts["vector flux"][:, 0] += generator.sum(axis=0) if pairs.weight is None else pairs.weight @ generator
 
 
 def _reduced_vectors(comm: MPI.Comm, sums: dict[str, FixedSum], sample: Sample) -> dict[str, np.ndarray]:

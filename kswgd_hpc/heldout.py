@@ -97,7 +97,7 @@ def _holding(train: Sample, test: Sample, names: tuple[str, ...], problem: Probl
     offsets = estimator.offsets(sums, found.fitted, found.right)
 
     def compared(pairs: Pairs) -> np.ndarray:
-        square = np.abs(offsets + pairs.x @ found.right) ** 2
+        square = np.abs(offsets + pairs.x @ found.right) ** 2  # asks for the features, so that all is precise
         return weighted_sum(np.concatenate([influence(pairs), square], axis=1), pairs.weight)
 
     k = len(found.fitted)

@@ -12,7 +12,7 @@ from kswgd_hpc.config import Config
 from kswgd_hpc.dictionary.fit import SPARSE
 from kswgd_hpc.ensemble import PILOT_ROWS, WINDOW_ROWS
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.galerkin import REPLICATED
+from kswgd_hpc.galerkin import PANEL, REPLICATED
 from kswgd_hpc.sizes import Sizes, sizes
 
 _PROGRAM = 290e6  # interpreter, libraries, compiled kernels and buffers of fixed size, measured
@@ -61,7 +61,8 @@ def _matrices(config: Config, p: int, ranks: int) -> float:
         return _NUMBER * float(p) ** 2 * (3 * kept + 6)
     if config.koopman.dictionary.kind in SPARSE:
         return _NUMBER * 100.0 * p
-    return _NUMBER * float(p) ** 2 * (kept + 3) / min(ranks, max(1, p // 1024))
+    panel = min(float(p) ** 2, PANEL) * (2 * kept + 3)  # a part and a sum of each, and what they share
+    return _NUMBER * (float(p) ** 2 * (kept + 3) / min(ranks, max(1, p // 1024)) + panel)
 
 
 def of_machine() -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from kswgd_hpc.plan import (
     weighed_by,
 )
 from kswgd_hpc.progress import Progress
+from kswgd_hpc.recorder import Recorder
 from kswgd_hpc.records import Collector, Records, Sample
 from kswgd_hpc.resume import finish, open_checkpoint
 from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.schema.output import seconds
+from kswgd_hpc.spectrum import Space, Spectrum
 from kswgd_hpc.stages.analyses import analyses
 from kswgd_hpc.stages.baselines import compared, judge_for
 from kswgd_hpc.stages.condition import conditioned
@@ -43,12 +46,14 @@ from kswgd_hpc.stages.koopman import (
     koopman_datasets,
     say_rates,
     solved,
+    step_errors,
     transport_spectrum,
     weights_datasets,
 )
 from kswgd_hpc.stages.sparse import is_sparse, solved_sparse, sparse_transport_spectrum
 from kswgd_hpc.stages.transport import Target, transported_by
 from kswgd_hpc.stages.validation import validate
+from kswgd_hpc.stationary import StationaryMeans
 from kswgd_hpc.stopping import Stop
 from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
@@ -88,7 +93,6 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
                 "koopman.estimator: reversible assumes detailed balance, which this system does not have: its rates "
                 "are those of symmetrised pairs; edmd assumes nothing"
             )
-    directory = Path(config.output.directory)
     stop = Stop(directory, comm.size)
     checkpoint = open_checkpoint(comm, config, stop, resume, progress.say, lambda saved: obstacle(saved, config, plan))
     watchdog = Watchdog(comm, directory, seconds(config.compute.watchdog))
@@ -132,8 +136,40 @@ def _describe(plan: Plan) -> str:
 
 def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, checkpoint: Checkpoint) -> dict[str, Any]:
     _compile_once_a_node(comm, plan)
-    mine = local(plan.ensemble.blocks, comm)
     recorder = recorder_for(config, plan, checkpoint.schedule.lasting)
+    datasets, sample = _simulated(comm, config, plan, recorder, progress, checkpoint)
+    if sample is None:
+        return datasets
+    sample, weights = _weighed(config, plan, sample, datasets["ensemble/sample"], progress)
+    datasets |= weights
+    spectral = _spectral(config, plan, sample, progress, checkpoint)
+    spectrum, sample = spectral.spectrum, spectral.sample
+    datasets |= koopman_datasets(spectrum, config)
+    certificates = certificates_of(
+        config, plan, spectrum, spectral.space, recorder.restarts, progress, checkpoint.stage("certificates")
+    )
+    datasets |= certificates
+    say_rates(progress, spectrum, certificates)
+    datasets |= analyses(config, plan, spectrum, spectral.space, datasets["ensemble/sample"], progress)
+    if config.kswgd is not None:
+        with progress.stage("transport spectrum", 1):
+            moving, stationary = spectral.transport()
+        target = Target(moving, stationary, sample.weight)
+        if config.kswgd.condition is not None:
+            target, told = conditioned(comm, config, plan, target, sample, progress)
+            datasets |= told
+        pool = datasets["ensemble/sample"]
+        datasets |= _particles(comm, config, plan, target, recorder.starts, pool, progress, checkpoint)
+    step_error = step_errors(spectrum, certificates)
+    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint, step_error)
+    return datasets
+
+
+def _simulated(
+    comm, config: Config, plan: Plan, recorder: Recorder, progress: Progress, checkpoint: Checkpoint
+) -> tuple[dict[str, Any], Sample | None]:
+    """The datasets of the ensemble, and its records as the dictionary sees them, None where nothing looks at them."""
+    mine = local(plan.ensemble.blocks, comm)
     with progress.stage("burn-in and pilot", len(mine)) as tick:
         pilot = pilot_sample(comm, config, plan, tick, checkpoint.stage("pilot"))
     collector = dictionary = None
@@ -145,9 +181,13 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
     datasets = recorder.datasets(comm)
     if config.ensemble.on_blow_up == "replace":
         datasets |= _replaced(comm, plan, progress)
-    if collector is None:
-        return datasets
-    sample = sample_of(comm, config, plan, collector, dictionary, records)
+    return datasets, None if collector is None else sample_of(comm, config, plan, collector, dictionary, records)
+
+
+def _weighed(
+    config: Config, plan: Plan, sample: Sample, states: np.ndarray, progress: Progress
+) -> tuple[Sample, dict[str, Any]]:
+    """The sample with the weights that bring it to equilibrium, where they are asked for, and their datasets."""
     if source := weighed_by(config):
         with progress.stage("weights", 1) as stage:
             density = invariant_density(sample, source, config.koopman.regularization)
@@ -155,44 +195,39 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
                 f"effective sample size {density.effective:.4g}, {density.clipped:.2%} of the pairs without weight"
             )
         sample = replace(sample, weight=density)
-        datasets |= weights_datasets(density, datasets["ensemble/sample"], sample)
-    elif plan.system is not None and config.ensemble.burn_in == 0:
+        return sample, weights_datasets(density, states, sample)
+    if plan.system is not None and config.ensemble.burn_in == 0:
         progress.say(
             "ensemble.burn_in is 0: states are taken as stationary; koopman.reweight weighs them to equilibrium"
         )
-    sparse, whole = is_sparse(config, sample), replace(sample, values=())
-    if sparse:
+    return sample, {}
+
+
+@dataclass(frozen=True)
+class _Spectral:
+    """A spectrum and where it was found; `transport` solves for the one that moves particles. Collective."""
+
+    sample: Sample
+    spectrum: Spectrum
+    space: Space
+    transport: Callable[[], tuple[Spectrum, StationaryMeans | None]]
+
+
+def _spectral(config: Config, plan: Plan, sample: Sample, progress: Progress, checkpoint: Checkpoint) -> _Spectral:
+    whole = replace(sample, values=())
+    if is_sparse(config, sample):
         spectrum, space = solved_sparse(config, plan, whole, progress)
-        sample = replace(space.sums.sample, values=sample.values)  # what follows sees the functions in its span
-    else:
-        with progress.stage("galerkin", len(mine) * passes(dictionary.size)) as tick:
-            keeping = lambda panel: checkpoint.stage(f"galerkin {panel}")  # noqa: E731
-            sums = assemble(whole, matrices_for(config, plan), tick, keeping)
-            tick.note = f"{dictionary.size} functions, {sums.count:g} pairs"
-        with progress.stage("spectrum", 1) as stage:
-            spectrum, space = solved(config, plan, sums, estimator_for(config))
-            stage.note = kept(config, spectrum)
-    datasets |= koopman_datasets(spectrum, config)
-    certificates = certificates_of(
-        config, plan, spectrum, space, recorder.restarts, progress, checkpoint.stage("certificates")
-    )
-    datasets |= certificates
-    say_rates(progress, spectrum, certificates)
-    datasets |= analyses(config, plan, spectrum, space, datasets["ensemble/sample"], progress)
-    if config.kswgd is not None:
-        with progress.stage("transport spectrum", 1):
-            if sparse:
-                moving, stationary = sparse_transport_spectrum(config, plan, whole)
-            else:
-                moving, stationary = transport_spectrum(config, plan, sums)
-        target = Target(moving, stationary, sample.weight)
-        if config.kswgd.condition is not None:
-            target, told = conditioned(comm, config, plan, target, sample, pilot, progress)
-            datasets |= told
-        pool = datasets["ensemble/sample"]
-        datasets |= _particles(comm, config, plan, target, recorder.starts, pool, progress, checkpoint)
-    datasets |= validate(comm, config, plan, spectrum, sample, progress, checkpoint)
-    return datasets
+        seen = replace(space.sums.sample, values=sample.values)  # what follows sees the functions in its span
+        return _Spectral(seen, spectrum, space, lambda: sparse_transport_spectrum(config, plan, whole))
+    size = sample.dictionary.size
+    with progress.stage("galerkin", len(sample.blocks) * passes(size)) as tick:
+        keeping = lambda panel: checkpoint.stage(f"galerkin {panel}")  # noqa: E731
+        sums = assemble(whole, matrices_for(config, plan), tick, keeping)
+        tick.note = f"{size} functions, {sums.count:g} pairs"
+    with progress.stage("spectrum", 1) as stage:
+        spectrum, space = solved(config, plan, sums, estimator_for(config))
+        stage.note = kept(config, spectrum)
+    return _Spectral(sample, spectrum, space, lambda: transport_spectrum(config, plan, sums))
 
 
 def _particles(

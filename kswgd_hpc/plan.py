@@ -27,6 +27,7 @@ from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
+from kswgd_hpc.schema.dictionary import AnyDictionary
 from kswgd_hpc.starts import set_label
 from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
@@ -49,7 +50,7 @@ class Plan:
     label : number of the set that a state is in, see `systems.membership`, where there are sets
     particles : sampler of their initial states; start : not zero on the states of the ensemble that they start from
     by_generator : whether predictions project the generator; else the operator of the lag
-    smooth : observables and killing rates on which the generator can act
+    smooth : observables, killing rates and moments of modes, on which the generator can act
     condition : name -> function of states (d, n) -> (n,), of what particles are conditioned on
     """
 
@@ -90,8 +91,9 @@ def build(config: Config) -> Plan:
     """The plan of a configuration, in this process alone. Raises KswgdError."""
     system = systems.build(config)
     _check_dynamics(config, system)
-    cases = _cases(config, system)
+    cases = [] if system is None else feynman_kac.cases_of(config, system, system.mobility)
     by_generator = bool(cases) and _by_generator(config, system)
+    _check_boundaries(cases, by_generator)
     ensemble = _recorded(config) if system is None else _simulated(config, system, cases, by_generator)
     d = ensemble.dimension
     particles = start = None
@@ -117,8 +119,18 @@ def build(config: Config) -> Plan:
         _label(config, system, d),
         start,
         by_generator,
-        tuple(feynman_kac.smooth_formulas(cases, system, mobility)) if by_generator else (),
+        _smooth(config, system, cases, observed, mobility) if by_generator else (),
         _condition(config, system, d),
+    )
+
+
+def _smooth(config: Config, system, cases: list[feynman_kac.Case], observed: CoordinateMap, mobility) -> tuple:
+    """Functions beside the dictionary in whose span predictions are made."""
+    spec = config.koopman.dictionary
+    polynomial = spec.kind == "polynomial" and spec.degree > 1
+    return (
+        *feynman_kac.smooth_formulas(cases, system, mobility),
+        *feynman_kac.moments_of_modes(system, mobility, observed, polynomial),
     )
 
 
@@ -157,6 +169,16 @@ def _by_generator(config: Config, system) -> bool:
             "estimator: reversible or edmd"
         )
     return smooth
+
+
+def _check_boundaries(cases: list[feynman_kac.Case], by_generator: bool) -> None:
+    """That the generator acts on the dictionary where it is restricted to what is outside of a set."""
+    for case in cases:
+        if case.boundary is not None and not by_generator:
+            raise ConfigurationError(
+                f"validation.feynman_kac.{case.name}: kind: {case.kind} needs a dictionary and coordinates with second "
+                "derivatives"
+            )
 
 
 def _label(config: Config, system, dimension: int) -> Callable | None:
@@ -304,6 +326,13 @@ def _check_dynamics(config: Config, system) -> None:
         return
     estimator = config.koopman.estimator
     field = isinstance(system, SemilinearEquation)  # nearly reversible ones are common: the pipeline says so
+    if field and config.system.equation in ("heat", "advection_diffusion"):
+        slowest = system.rates.min() + min(config.system.parameters.get("damping", 0.0), 0.0)
+        if slowest < 0:
+            raise ConfigurationError(
+                f"system.parameters.damping: a mode of this linear equation grows at the rate {-slowest:.4g}, so that "
+                "it has no invariant law; more damping gives it one"
+            )
     if estimator == "reversible" and system.reversible is False and not field:
         also = ", or dirichlet for the rates of its symmetric part" if system.elliptic else ""
         raise ConfigurationError(
@@ -367,35 +396,6 @@ def _mobility(config: Config, system, dimension: int) -> np.ndarray | ModeMobili
             raise ConfigurationError(f"system.mobility: {len(values)} numbers for {dimension} components")
         return np.broadcast_to(values, dimension)
     return np.ones(dimension)
-
-
-def _cases(config: Config, system) -> list[feynman_kac.Case]:
-    cases = []
-    for index, row in enumerate(config.validation.feynman_kac):
-        path = f"validation.feynman_kac.{row.name}"
-        killing, formula = None, 1.0 if row.observable is None else row.observable
-        if not (isinstance(row.killing, float) and row.killing == 0):
-            killing = systems.observable(system, row.killing, f"{path}.killing")
-        cases.append(
-            feynman_kac.Case(
-                index,
-                row.name,
-                systems.observable(system, formula, f"{path}.observable"),
-                killing,
-                systems.initial_states(
-                    system, system.dimension, row.initial or config.ensemble.initial, f"{path}.initial"
-                ),
-                tuple(row.times),
-                row.trajectories,
-                row.reference,
-                row.tolerance,
-                str(formula),
-                "" if killing is None else str(row.killing),
-                row.initial is None or row.initial.kind not in ("constant", "expression"),
-                row.kind,
-            )
-        )
-    return cases
 
 
 def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable, keeping: Keeping = UNSAVED) -> Pilot:
@@ -463,19 +463,39 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
         drift = lambda x: coordinates.velocity(plan.system.drift(x), x, plan.mobility)  # noqa: E731
     if needs_mobility(config, plan) and not coordinates.constant_mobility(plan.mobility):
         mobility = lambda x: coordinates.mobility(plan.mobility, x)  # noqa: E731
+    boundaries = {case.boundary.text: case.boundary for case in plan.cases if case.boundary is not None}
     collector = Collector(
         coordinates,
         plan.ensemble.pairing,
         plan.ensemble.segments,
         drift,
         mobility,
-        feynman_kac.formulas_of(plan.cases) | {name[2:]: function for name, function in plan.condition.items()},
+        feynman_kac.formulas_of(plan.cases)
+        | {formula.text: formula.value for formula in plan.smooth}
+        | {name[2:]: function for name, function in plan.condition.items()},
         () if plan.by_generator else tuple({case.rate: None for case in plan.cases if case.killing is not None}),
-        {formula.text: formula.generator for formula in plan.smooth},
+        {formula.text: formula.generator for formula in plan.smooth}
+        | {text: boundary.level_rate for text, boundary in boundaries.items()},
         plan.label,
+        {text: boundary.slope_in(coordinates, plan.mobility) for text, boundary in boundaries.items()},
     )
     modes, symmetric = most_modes(config, _JUDGED_MODES), config.koopman.estimator == "reversible"
-    return collector, fit(config.koopman.dictionary, coordinates, pilot, modes, symmetric, config.seed)
+    return collector, fit(_dictionary(config), coordinates, pilot, modes, symmetric, config.seed)
+
+
+def _dictionary(config: Config) -> AnyDictionary:
+    """The section of the dictionary, with what decides by itself decided.
+
+    Far centres hold functions that a few visits determine, and a lagged estimator mixes them with the modes. They are
+    wanted where particles or predictions start out there, and where functions have to bend on a barrier that is hardly
+    visited: the Dirichlet form, and weights by the generator, have no other way to see how high it is.
+    """
+    spec = config.koopman.dictionary
+    if getattr(spec, "centres", None) != "auto":
+        return spec
+    koopman = config.koopman
+    far = not koopman.lagged or koopman.reweight or config.kswgd is not None or config.validation.feynman_kac
+    return spec.model_copy(update={"centres": "farthest" if far else "kmeans"})
 
 
 def estimator_for(config: Config) -> Estimator:

@@ -7,7 +7,7 @@ as they are needed: for the Galerkin matrices, and once more, along known eigenv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +15,14 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.coordinates import Coordinates
-from kswgd_hpc.dictionary import Dictionary
+from kswgd_hpc.dictionary import Dictionary, combinations
 from kswgd_hpc.ensemble import Pairing, Window
 from kswgd_hpc.parallel import Block, tiles
 
 _ROWS = 1024
 _NUMBERS = 2**21
+# of functions of unit norm at the very most, measured a thousand times less: for error bars, which sum over many pairs
+_ROUNDING = 1 / 8
 WEIGHT = "weight"  # among the values of records: weights of their own
 
 
@@ -34,7 +36,7 @@ class Records:
     x, y : (s,) which of them are the two ends of a pair, one pair for each trajectory
     group : (s,) number of the group, over all ranks, that the pair counts for; ascending
     values : name -> (s, n) numbers that belong to the pairs: "f:name" of observables, "g:name" of the generator
-        applied to them, "k:name" of the weights exp(-int c) of pairs
+        applied to them, "k:name" of the weights exp(-int c) of pairs; (s, n, c) "w:name", see `Collector`
     drift : (s, n, c) drift of the coordinates at x, where it was asked for
     mobility : (s, n, c, c) of the coordinates at x, where it depends on the state
     labels : (m, n) numbers of the sets that the records are in, where there are sets
@@ -64,6 +66,19 @@ class Records:
         """What `arrays` has been given for."""
         values = {name.removeprefix("values "): a for name, a in arrays.items() if name.startswith("values ")}
         return cls(**{name: a for name, a in arrays.items() if not name.startswith("values ")}, values=values)
+
+    def thinned(self, factor: int) -> Records:
+        """Every factor-th pair in time alone."""
+        kept = slice(None, None, factor)
+        return replace(
+            self,
+            x=self.x[kept],
+            y=self.y[kept],
+            group=self.group[kept],
+            values={name: array[kept] for name, array in self.values.items()},
+            drift=None if self.drift is None else self.drift[kept],
+            mobility=None if self.mobility is None else self.mobility[kept],
+        )
 
     @property
     def nbytes(self) -> int:
@@ -122,6 +137,7 @@ class Collector:
     killing : names whose path integrals come with the windows; exp of minus the integral over a pair is "k:name"
     generated : name -> function (d, batch) -> (batch,), the generator applied to observables, there too as "g:name"
     label : function of states (d, batch) -> (batch,), number of the set that each is in, where there are sets
+    slopes : name -> function (d, batch) -> (batch, c), the mobility between an observable and the coordinates, "w:name"
     """
 
     def __init__(
@@ -135,6 +151,7 @@ class Collector:
         killing: tuple[str, ...] = (),
         generated: Mapping[str, Callable] | None = None,
         label: Callable | None = None,
+        slopes: Mapping[str, Callable] | None = None,
     ):
         self.coordinates = coordinates
         self.pairing = pairing
@@ -144,6 +161,7 @@ class Collector:
         self._label = label
         self._at_start = {f"f:{name}": function for name, function in (observables or {}).items()}
         self._at_start |= {f"g:{name}": function for name, function in (generated or {}).items()}
+        self._at_start |= {f"w:{name}": function for name, function in (slopes or {}).items()}
         self._killing = tuple(killing)
         self.values = (*self._at_start, *(f"k:{name}" for name in self._killing))
 
@@ -207,16 +225,18 @@ def _by_record(function: Callable, states: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A batch of pairs of one group, with the dictionary evaluated.
+    """A batch of pairs of one group, seen through the dictionary.
 
-    features : (m, n, p) of the m records that the pairs take part in; first, second : (s,) which are their ends
+    records : (m, n, c) coordinates of the m records that the pairs take part in; first, second : (s,) which are their
+        ends
     z : (s n, c) coordinates at x; drift : (s n, c) or None; mobility : (c, c), or (s n, c, c) where it depends on the
         state
-    weight : (s n,) or None; values : name -> (s n,), see `Records`
+    weight : (s n,) or None; values : name -> (s n,) or (s n, c), see `Records`
     """
 
     group: int
-    features: np.ndarray
+    dictionary: Dictionary
+    records: np.ndarray
     first: np.ndarray
     second: np.ndarray
     z: np.ndarray
@@ -224,6 +244,12 @@ class Pairs:
     drift: np.ndarray | None
     weight: np.ndarray | None
     values: dict[str, np.ndarray]
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(m, n, p) values of the dictionary at the records."""
+        m, n, c = self.records.shape
+        return self.dictionary.values(self.records.reshape(-1, c)).reshape(m, n, -1)
 
     @cached_property
     def x(self) -> np.ndarray:
@@ -239,11 +265,30 @@ class Pairs:
         """(s n, k) values of the functions offsets + psi @ coefficients, real or complex, at x and at y.
 
         A record at which one pair ends and another starts is multiplied once, and the features are not made complex.
+        Where nobody has asked for the features, the values are as good as error bars need, see `combinations`.
         """
-        m, n, p = self.features.shape
-        values = _product(self.features.reshape(m * n, p), coefficients) + offsets
-        values = values.reshape(m, n, -1)
+        m, n, c = self.records.shape
+        if "features" in self.__dict__:
+            values = _by_parts(self.features.reshape(m * n, -1).__matmul__, coefficients)
+        else:
+            z, dictionary = self.records.reshape(m * n, c), self.dictionary
+            values = _by_parts(lambda real: combinations(dictionary, z, real, _ROUNDING), coefficients)
+        values = (values + offsets).reshape(m, n, -1)
         return _rows(values, self.first), _rows(values, self.second)
+
+    def totals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of the features at x and at y, (p,) each, weighted where there are weights."""
+        if self.weight is not None:
+            return self.weight @ self.x, self.weight @ self.y
+        records = self.features.sum(axis=1)
+        return records[self.first].sum(axis=0), records[self.second].sum(axis=0)
+
+    def weighed(self, weight: Callable[[np.ndarray], np.ndarray]) -> Pairs:
+        """The pairs with weights (s n,) of their features (s n, p) at x, times those that they have of their own."""
+        more = weight(self.x)
+        found = replace(self, weight=more if self.weight is None else more * self.weight)
+        found.__dict__["features"] = self.features  # which have been evaluated
+        return found
 
     @property
     def count(self) -> float:
@@ -251,11 +296,12 @@ class Pairs:
         return float(len(self.z) if self.weight is None else self.weight.sum())
 
 
-def _product(features: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+def _by_parts(function: Callable[[np.ndarray], np.ndarray], coefficients: np.ndarray) -> np.ndarray:
+    """A function that is linear in the columns of real coefficients (p, k), of real or complex ones."""
     if not np.iscomplexobj(coefficients):
-        return features @ coefficients
+        return function(coefficients)
     rotating = np.flatnonzero(coefficients.imag.any(axis=0))
-    both = features @ np.concatenate([coefficients.real, coefficients.imag[:, rotating]], axis=1)
+    both = function(np.concatenate([coefficients.real, coefficients.imag[:, rotating]], axis=1))
     values = both[:, : coefficients.shape[1]].astype(complex)
     values[:, rotating] += 1j * both[:, coefficients.shape[1] :]
     return values
@@ -308,31 +354,28 @@ class Sample:
         x, y = block.x[pairs], block.y[pairs]
         needed = np.union1d(x, y) if self.pairs else x
         z = block.z[needed, who]
-        psi = self.dictionary.values(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
         first = np.searchsorted(needed, x)
         second = np.searchsorted(needed, y) if self.pairs else first
 
         def own(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else _rows(array[:, who], pairs)
 
-        return Pairs(
+        def numbers(array: np.ndarray) -> np.ndarray:
+            return own(array) if array.ndim == 3 else own(array[:, :, None])[:, 0]
+
+        found = Pairs(
             int(block.group[pairs[0]]),
-            psi,
+            self.dictionary,
+            z,
             first,
             second,
             _rows(z, first),
             self.mobility if block.mobility is None else own(block.mobility),
             own(block.drift),
-            self._weights(own(block.values[WEIGHT][:, :, None]) if WEIGHT in block.values else None, psi, first),
-            {name: own(block.values[name][:, :, None])[:, 0] for name in self.values},
+            own(block.values[WEIGHT][:, :, None])[:, 0] if WEIGHT in block.values else None,
+            {name: numbers(block.values[name]) for name in self.values},
         )
-
-    def _weights(self, given: np.ndarray | None, psi: np.ndarray, first: np.ndarray) -> np.ndarray | None:
-        """(s n,) weights of pairs: those that the records have of their own times those of the features."""
-        weight = None if self.weight is None else self.weight(_rows(psi, first))
-        if given is None:
-            return weight
-        return given[:, 0] if weight is None else given[:, 0] * weight
+        return found if self.weight is None else found.weighed(self.weight)
 
 
 def _rows(array: np.ndarray, index: np.ndarray) -> np.ndarray:

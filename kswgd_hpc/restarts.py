@@ -139,14 +139,13 @@ class _Look:
         """States (d, n) as the estimator's influence looks at them."""
         coordinates, dictionary = self._sample.coordinates, self._sample.dictionary
         z = coordinates(states)
-        psi = dictionary.values(z)
         drift, mobility = None, self._sample.mobility
         if not self._estimator.pairs:
             M = self._dynamics.mobility
             drift = coordinates.velocity(self._dynamics.drift(states), states, M)
             mobility = coordinates.mobility(M, states) if mobility is None else mobility
         alone = np.zeros(1, dtype=int)
-        return Pairs(0, psi[None], alone, alone, z, mobility, drift, None, {})
+        return Pairs(0, dictionary, z[None], alone, alone, z, mobility, drift, None, {})
 
 
 def _values(offsets: np.ndarray, coefficients: np.ndarray, pairs: Pairs) -> np.ndarray:

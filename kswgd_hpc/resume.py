@@ -22,7 +22,7 @@ from kswgd_hpc.schema.output import Checkpoint as Section
 from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.stopping import Stop
 
-FORMAT = 1
+FORMAT = 2
 DIRECTORY = "checkpoint"
 _OLD = "checkpoint.old"
 _WORTH = 60.0  # seconds of work that are worth a save at the end of a stage, where nobody asked for checkpoints

@@ -206,8 +206,10 @@ def _smaller(config: Config, size: Sizes, rate: float, factor: int) -> Config:
     return config.model_copy(update=changed)
 
 
-def _few(times: list[float], rate: float, ensemble) -> list[float]:
+def _few(times: list[float] | None, rate: float, ensemble) -> list[float] | None:
     """The times, or the first of them where simulating them all takes more than a second."""
+    if times is None:
+        return None
     longest = 1.0 / (_PATHS * rate) * ensemble.time_step
     return [t for t in times if t <= longest] or times[:1]
 

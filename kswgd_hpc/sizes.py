@@ -89,8 +89,15 @@ def sizes(config: Config) -> Sizes:
         round(ensemble.duration / step) if simulated else 0,
         config.kswgd.particles if config.kswgd is not None else 0,
         round(_relaxation(config) / step),
-        tuple((row.trajectories, round(max(row.times) / step)) for row in config.validation.feynman_kac),
+        tuple(_paths(row, config) for row in config.validation.feynman_kac),
     )
+
+
+def _paths(row, config: Config) -> tuple[int, int]:
+    """Paths of a reference, about, and steps of each; those without an end time are taken as long as the ensemble's."""
+    longest = max(row.times or [config.ensemble.duration])
+    curves = len(row.thetas or row.initials or [None])
+    return row.trajectories * curves, round(longest / config.ensemble.time_step)
 
 
 def _recorded(config: Config) -> tuple[int, int, int]:

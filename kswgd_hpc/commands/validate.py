@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
                 message = "validation.feynman_kac has no entries: there is nothing to validate"
                 print(f"kswgd-hpc: error: {ours.config}: {message}", file=sys.stderr, flush=True)
             return 2
-        path = pipeline.run(comm, predictions_alone(config), text, plan, ours.resume)
+        path = pipeline.run(comm, predictions_alone(config, plan.by_generator), text, plan, ours.resume)
         wrong = from_root(comm, lambda: disagreeing(read_results(path)[0]))
         if comm.rank == 0:
             outcome = f"DISAGREE: {', '.join(wrong)}" if wrong else "every row agrees"
@@ -51,8 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     return launch(ours.config, petsc, work)
 
 
-def predictions_alone(config):
-    """The configuration without what predictions do not need."""
-    plain = {"vamp": False, "certify": False, "sets": None, "time_step_error": False, "lag_times": "auto"}
+def predictions_alone(config, by_generator: bool):
+    """The configuration without what predictions do not need: the time step's error, where the generator makes them."""
+    plain = {"vamp": False, "certify": False, "sets": None, "lag_times": "auto"}
+    if by_generator:
+        plain["time_step_error"] = False
     koopman = config.koopman.model_copy(update=plain)
     return config.model_copy(update={"kswgd": None, "koopman": koopman})

@@ -2,9 +2,10 @@
 
 A dictionary works on scaled coordinates z and gives values, the gradient of a linear combination, the Dirichlet form,
 the generator's action, and a coarser dictionary of half the size within its span, for the dictionary's share of the
-error. Where the values at z are known already they are passed on as `values`. All array work goes through the array's
-own module: NumPy on the host, CuPy on a GPU. Kinds of which few functions are not zero at a point also give rows of
-indices and values: see `SparseDictionary`.
+error. Of functions each of which has a part of its own, such as powers, no half is like the whole: those have an
+`enrichment` instead, a larger dictionary whose span holds theirs. Where the values at z are known already they are
+passed on as `values`. All array work goes through the array's own module: NumPy on the host, CuPy on a GPU. Kinds of
+which few functions are not zero at a point also give rows of indices and values: see `SparseDictionary`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from kswgd_hpc.dictionary.fourier import FourierDictionary
 from kswgd_hpc.dictionary.gaussian import GaussianDictionary
@@ -64,11 +66,16 @@ class Dictionary(Protocol):
     ) -> np.ndarray:
         """(n, p) values of the generator applied to each function, drift (n, c)."""
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> csr_array:
         """(p, p') map, p' about p / 2: psi @ map are the functions of a coarser dictionary."""
 
     def parameters(self) -> dict[str, Any]:
         """What the dictionary is made from, for the results; see `restore`."""
+
+
+def enrichment(dictionary: Dictionary) -> Dictionary | None:
+    """A larger dictionary to compare with, None where the comparison is with half of the dictionary."""
+    return dictionary.enrichment() if hasattr(dictionary, "enrichment") else None
 
 
 _CLASSES = (
@@ -100,6 +107,13 @@ def restore(kind: str, parameters: Mapping[str, Any]) -> Dictionary:
     return next(chosen for chosen in _CLASSES if chosen.kind == kind)(**plain)
 
 
+def combinations(dictionary: Dictionary, z: np.ndarray, coefficients: np.ndarray, error: float) -> np.ndarray:
+    """(n, k) values of psi @ coefficients, (p, k) and real, at z: rounded by up to `error` where that is cheaper."""
+    if isinstance(dictionary, GaussianDictionary):
+        return dictionary.combinations(z, coefficients, error)
+    return dictionary.values(z) @ coefficients
+
+
 def on_device(dictionary: Dictionary, xp: ModuleType) -> Dictionary:
     """The dictionary with its arrays on the device of an array module."""
     moved = copy.copy(dictionary)
@@ -127,6 +141,8 @@ __all__ = [
     "VisitedDictionary",
     "VoronoiDictionary",
     "WendlandDictionary",
+    "combinations",
+    "enrichment",
     "on_device",
     "restore",
 ]

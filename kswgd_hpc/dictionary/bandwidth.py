@@ -1,7 +1,9 @@
 """Bandwidth of a radial dictionary by cross-validation on the pilot sample.
 
-Candidates are a few multiples of a first guess. Each is judged on one half of the sample by the functions that it found
-on the other, and the mean over both halves decides. All ranks have the same sample, and come to the same result.
+Candidates are a few multiples of a first guess. Each is judged on each fourth of the sample by the functions that it
+found on the others. Scores of noisy functions differ by chance: of the candidates that are not worse than the best by
+more than a standard error of the difference, the one nearest to the first guess is taken. All ranks have the same
+sample, and come to the same result.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import scipy.linalg
 _FACTORS = np.array([0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0])
 _CUT = 1e-9
 _FUNCTIONS = 10
+_FOLDS = 4
 
 
 @dataclass(frozen=True)
 class PairScore:
-    """VAMP-2 of pairs: on the held-out half, tr[ (U^T C00 U)^-1 U^T C01 V (V^T C11 V)^-1 V^T C10 U ].
+    """VAMP-2 of pairs: on the held-out fold, tr[ (U^T C00 U)^-1 U^T C01 V (V^T C11 V)^-1 V^T C10 U ].
 
-    U and V are the leading singular functions of the half that was fitted, as many as modes were asked for, at most
+    U and V are the leading singular functions of the folds that were fitted, as many as modes were asked for, at most
     ten. No choice of functions brings it, but for sampling, above the sum of the squares of the true singular values.
     Reversible pairs are counted in both directions. Source: Wu and Noe 2020.
 
@@ -36,12 +39,11 @@ class PairScore:
 
     factors = _FACTORS
 
-    def __call__(self, dictionary) -> float:
-        """The score of a dictionary."""
+    def __call__(self, dictionary) -> np.ndarray:
+        """(folds,) scores of a dictionary."""
         x, y = dictionary.values(self.x), dictionary.values(self.y)
-        half = len(x) // 2
-        sides = [self._moments(x[part], y[part]) for part in (slice(0, half), slice(half, None))]
-        return float(np.mean([self._held_out(self._fit(*sides[1 - i]), *sides[i]) for i in range(2)]))
+        folds = [self._moments(x[part], y[part]) for part in _parts(len(x))]
+        return np.array([self._held_out(self._fit(*_others(folds, i)), *fold) for i, fold in enumerate(folds)])
 
     def _moments(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Centred C00, C01 and C11."""
@@ -72,7 +74,7 @@ class PairScore:
 class StateScore:
     """Variational score of states without time, by the resolvent (1 + t L)^-1 of the Dirichlet form S.
 
-    On the held-out half, tr[ (V^T (C0 + t S) V)^-1 V^T C0 V ], with V the slowest functions of the half that was
+    On the held-out fold, tr[ (V^T (C0 + t S) V)^-1 V^T C0 V ], with V the slowest functions of the folds that were
     fitted; no V of rank r brings it, but for sampling, above the sum of 1 / (1 + t lambda_k). t is the time in which
     free diffusion covers the sample. Held-out states lie as little in the gaps of the sample as those that were
     fitted, and gradients there are overlooked by both: nothing narrower than the first guess is tried.
@@ -86,17 +88,16 @@ class StateScore:
 
     factors = _FACTORS[_FACTORS >= 1]
 
-    def __call__(self, dictionary) -> float:
-        """The score of a dictionary."""
+    def __call__(self, dictionary) -> np.ndarray:
+        """(folds,) scores of a dictionary."""
         time = self.z.var(axis=0).mean() / np.diag(self.mobility).mean()
-        half = len(self.z) // 2
-        sides = [self._moments(dictionary, part) for part in (self.z[:half], self.z[half:])]
+        folds = [self._moments(dictionary, self.z[part]) for part in _parts(len(self.z))]
         found = []
-        for fitted, (gram, form) in zip(sides[::-1], sides):
-            v = self._slowest(*fitted)
+        for i, (gram, form) in enumerate(folds):
+            v = self._slowest(*_others(folds, i))
             left = v.T @ gram @ v
             found.append(np.trace(_solve(left + time * (v.T @ form @ v), left)))
-        return float(np.mean(found))
+        return np.array(found)
 
     def _moments(self, dictionary, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centred Gram matrix and Dirichlet form."""
@@ -112,16 +113,32 @@ class StateScore:
 
 
 def cross_validated(make: Callable, first: float, score: PairScore | StateScore) -> float:
-    """The candidate bandwidth of the highest score, the first guess among equals.
+    """The candidate bandwidth nearest to the first guess, of those whose score is as good as the highest.
 
     Parameters
     ----------
     make : bandwidth -> dictionary
     first : bandwidth that the candidates are multiples of
-    score : dictionary -> number, with `factors` to try
+    score : dictionary -> (folds,) numbers, with `factors` to try
     """
     near_first = sorted(score.factors, key=lambda factor: abs(np.log(factor)))
-    return float(first * max(near_first, key=lambda factor: score(make(first * factor))))
+    scores = [score(make(first * factor)) for factor in near_first]
+    best = max(scores, key=np.mean)
+    for factor, found in zip(near_first, scores):
+        lost = best - found
+        if lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)):
+            return float(first * factor)
+    return float(first)
+
+
+def _parts(n: int) -> list[slice]:
+    """The folds of n rows: rows that are neighbours in time are in one."""
+    return [slice(n * i // _FOLDS, n * (i + 1) // _FOLDS) for i in range(_FOLDS)]
+
+
+def _others(folds: list[tuple], left_out: int) -> list[np.ndarray]:
+    """Mean moments of all folds but one."""
+    return [np.mean(parts, axis=0) for parts in zip(*(fold for i, fold in enumerate(folds) if i != left_out))]
 
 
 def _whitening(gram: np.ndarray) -> np.ndarray:
@@ -132,5 +149,5 @@ def _whitening(gram: np.ndarray) -> np.ndarray:
 
 
 def _solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Least-squares solution: functions of the fitted half may coincide on the other."""
+    """Least-squares solution: functions of the fitted folds may coincide on the other."""
     return np.linalg.lstsq(matrix, right, rcond=None)[0]

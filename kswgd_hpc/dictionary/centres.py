@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from spde.random import uniforms
@@ -85,3 +86,9 @@ def _plus_plus(points: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def join_to_first_half(centres: np.ndarray) -> np.ndarray:
     """(p,) index of the nearest among the first p // 2 centres: how a coarser dictionary joins functions."""
     return cKDTree(centres[: max(1, len(centres) // 2)]).query(centres)[1]
+
+
+def coarsening(centres: np.ndarray) -> csr_array:
+    """(p, p // 2) map of functions around centres to half as many: each joined to the nearest of the first half."""
+    p = len(centres)
+    return csr_array((np.ones(p), join_to_first_half(centres), np.arange(p + 1)), shape=(p, max(1, p // 2)))

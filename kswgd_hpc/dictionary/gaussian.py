@@ -7,13 +7,15 @@ so that an eigenfunction has no false gradient out of the data and transport no 
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from kswgd_hpc.backend import array_module
-from kswgd_hpc.dictionary.centres import join_to_first_half
+from kswgd_hpc.dictionary.centres import coarsening
 from kswgd_hpc.dictionary.contractions import form, quadratic, times
 
 _CACHED = 2**16  # numbers that stay in a core's cache
 _FAR = 1e-200
+_FAR_SINGLE = 1e-30
 
 
 class GaussianDictionary:
@@ -39,11 +41,15 @@ class GaussianDictionary:
         rest = (centres**2).sum(axis=1)[None] / (-2 * bandwidth**2)
         self._exponents = np.concatenate([centres.T / bandwidth**2, rest, np.full_like(rest, 1 / bandwidth**2)])
 
+    def _points(self, z: np.ndarray) -> np.ndarray:
+        """(n, c + 2) factor of the exponents at the points z."""
+        xp = array_module(z)
+        return xp.concatenate([z, xp.ones((len(z), 1)), (z**2).sum(axis=1)[:, None] / -2], axis=1)
+
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z; each row sums to one."""
         xp = array_module(z)
-        squares = (z**2).sum(axis=1)[:, None] / -2
-        points, centres = xp.concatenate([z, xp.ones((len(z), 1)), squares], axis=1), self._exponents
+        points, centres = self._points(z), self._exponents
         values, ones = points @ centres, xp.ones(self.size)
         # on the host the rest is done in parts that stay in the cache, each number one and the same work in any part
         size = max(1, _CACHED // self.size) if xp is np else max(1, len(z))
@@ -57,6 +63,28 @@ class GaussianDictionary:
                 part[far] = xp.exp(exponents - exponents.max(axis=1, keepdims=True))
                 total[far] = part[far] @ ones
             part *= (1 / total)[:, None]
+        return values
+
+    def combinations(self, z: np.ndarray, coefficients: np.ndarray, error: float) -> np.ndarray:
+        """(n, k) values of psi @ coefficients, (p, k): in single precision where that rounds by no more than `error`.
+
+        The terms of an exponent add up to (|z|^2 + |z_i|^2) / h^2 in size, and are rounded on the way in and while they
+        are added up. Twice the precision of numbers times that is the relative error of a function, at most.
+        """
+        reach = ((z**2).sum(axis=1).max(initial=0.0) + (self.centres**2).sum(axis=1).max()) / self.bandwidth**2
+        rounding = 2 * float(np.finfo(np.float32).eps) * (1 + reach) * np.abs(coefficients).max(initial=0.0)
+        kind, least = (np.float32, _FAR_SINGLE) if rounding <= error else (float, _FAR)
+        points, centres = self._points(z).astype(kind), self._exponents.astype(kind)
+        right = np.concatenate([coefficients, np.ones((self.size, 1))], axis=1).astype(kind)
+        found, size = np.empty((len(z), right.shape[1])), max(1, _CACHED // self.size)
+        for start in range(0, len(z), size):
+            part = points[start : start + size] @ centres
+            found[start : start + size] = np.exp(part, out=part) @ right
+        total = found[:, -1:]
+        near = total[:, 0] >= least
+        values = found[:, :-1] / np.where(total >= least, total, 1.0)
+        if not near.all():
+            values[~near] = self.values(z[~near]) @ coefficients
         return values
 
     def gradient(self, z: np.ndarray, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
@@ -132,9 +160,9 @@ class GaussianDictionary:
         t *= psi
         return t
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> csr_array:
         """(p, p // 2) map to half as many functions: each joined to the nearest of the first half."""
-        return np.eye(max(1, self.size // 2))[join_to_first_half(self.centres)]
+        return coarsening(self.centres)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `GaussianDictionary` is made from."""

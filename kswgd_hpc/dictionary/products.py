@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 
 import numpy as np
+from scipy.sparse import csr_array, eye_array
 
 from kswgd_hpc.backend import array_module
 from kswgd_hpc.dictionary.contractions import entries, form
@@ -78,9 +79,9 @@ class ProductDictionary(ABC):
             total = total + k * self._product(tables, (a, b))
         return total
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> csr_array:
         """(p, p // 2) map to half as many functions: those of lowest order."""
-        return np.eye(self.size, max(1, self.size // 2))
+        return eye_array(self.size, max(1, self.size // 2), format="csr")
 
 
 def by_order(orders: list[np.ndarray], largest: int, total: bool) -> np.ndarray:

@@ -7,9 +7,10 @@ the functions are bounded by one and add up to one, and where there are no data 
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from kswgd_hpc.backend import array_module
-from kswgd_hpc.dictionary.centres import join_to_first_half, square_distances
+from kswgd_hpc.dictionary.centres import coarsening, square_distances
 from kswgd_hpc.dictionary.contractions import form, quadratic, times, trace
 
 
@@ -116,9 +117,9 @@ class RadialDictionary:
         t *= psi
         return t
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> csr_array:
         """(p, p // 2) map to half as many functions: each joined to the nearest of the first half."""
-        return np.eye(max(1, self.size // 2))[join_to_first_half(self.centres)]
+        return coarsening(self.centres)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What the dictionary is made from."""

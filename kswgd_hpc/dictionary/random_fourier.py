@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array, eye_array
 
 from kswgd_hpc.backend import array_module
 from kswgd_hpc.dictionary.contractions import form, quadratic
@@ -78,9 +79,9 @@ class RandomFourierDictionary:
         action += xp.cos(phase) * quadratic(mobility, self.frequencies.T)
         return -np.sqrt(2.0) * action
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> csr_array:
         """(p, p // 2) map to half as many functions: the first."""
-        return np.eye(self.size, max(1, self.size // 2))
+        return eye_array(self.size, max(1, self.size // 2), format="csr")
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `RandomFourierDictionary` is made from."""

@@ -95,9 +95,9 @@ class SparseDictionary:
         """(n, p) values of the generator applied to each function."""
         return self._dense(*self.sparse_generator(z, drift, mobility))
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> scipy.sparse.csr_array:
         """(p, p') map to a coarser dictionary."""
-        return self.sparse_coarsening().toarray()
+        return scipy.sparse.csr_array(self.sparse_coarsening())
 
     def _dense(self, indices: np.ndarray, values: np.ndarray) -> np.ndarray:
         xp = array_module(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array, eye_array
 from scipy.spatial import cKDTree
 
 from kswgd_hpc.dictionary.sparse import SparseDictionary
@@ -130,9 +131,9 @@ class CombinedDictionary:
         indices, action = self.visited.sparse_generator(z, drift, mobility)
         return (self.coefficients[indices] * action[:, :, None]).sum(axis=1)
 
-    def coarsening(self) -> np.ndarray:
+    def coarsening(self) -> csr_array:
         """(r, r) identity: coarser dictionaries are looked at before functions are combined."""
-        return np.eye(self.size)
+        return eye_array(self.size, format="csr")
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Of the functions psi, in which the results give all coefficients."""

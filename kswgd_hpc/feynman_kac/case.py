@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from kswgd_hpc import streams
 from kswgd_hpc.coordinates import LinearMap
 from kswgd_hpc.errors import KswgdError
+from kswgd_hpc.feynman_kac.boundary import Boundary
 from kswgd_hpc.functions import expression_map
 from spde.equations import SemilinearEquation
 from spde.errors import SpdeError
@@ -17,16 +20,21 @@ from spde.errors import SpdeError
 
 @dataclass(frozen=True)
 class Case:
-    """What is predicted, at which times and from where.
+    """What is predicted, at which times and from where: one curve of an entry of the configuration.
 
-    observable, killing : functions of states (d, batch) -> (batch,); killing None where there is none
+    index : of the entry; number : of the curve, over all entries
+    observable, killing, source : functions of states (d, batch) -> (batch,); None where there is none
     sampler : initial states, see `systems.initial_states`
-    trajectories : number of them
+    times : infinity alone for kinds without a time axis
+    trajectories : number of initial states
     method : of the reference, see `references.METHODS`, or auto
     tolerance : standard error wanted of the reference, None for what its trajectories give
-    formula, rate : texts of observable and killing; rate empty where there is none
+    formula, rate, driven : texts of observable, killing and source; empty where there is none
     scattered : whether initial states differ from each other
-    kind : expectation, or principal_eigenvalue of L + c, which is one number for all times
+    kind : see `schema.validation.FeynmanKac`
+    start : section of the initial law
+    boundary : the set that stops paths, None where there is none
+        of u less `boundary.lifted`, observable and source are then those that it begins as and is driven by
     """
 
     index: int
@@ -42,17 +50,29 @@ class Case:
     rate: str = ""
     scattered: bool = True
     kind: str = "expectation"
+    number: int = 0
+    start: Any = None
+    source: Callable | None = None
+    driven: str = ""
+    boundary: Boundary | None = None
 
     @property
     def stream(self) -> int:
         """Stream of the random numbers of its initial states; the next is that of paths from there."""
-        return streams.FEYNMAN_KAC + 2 * self.index
+        return streams.FEYNMAN_KAC + 2 * self.number
+
+    @property
+    def steady(self) -> bool:
+        """Whether there is no end time."""
+        return math.isinf(self.times[-1])
 
 
 def formulas_of(cases: list[Case]) -> dict[str, Callable]:
-    """Text -> function (d, batch) -> (batch,) of all observables and killing rates."""
+    """Text -> function (d, batch) -> (batch,) of all observables, killing rates, sources and level functions."""
     found = {case.formula: case.observable for case in cases}
-    return found | {case.rate: case.killing for case in cases if case.killing is not None}
+    found |= {case.rate: case.killing for case in cases if case.killing is not None}
+    found |= {case.driven: case.source for case in cases if case.source is not None}
+    return found | {case.boundary.text: case.boundary.level for case in cases if case.boundary is not None}
 
 
 @dataclass(frozen=True)
@@ -68,14 +88,16 @@ class SmoothFormula:
 
 
 def smooth_formulas(cases: list[Case], system, mobility) -> list[SmoothFormula]:
-    """Those of all observables and killing rates that have derivatives and are no constants.
+    """Those of all observables, killing rates and sources that have derivatives and are no constants.
+
+    What belongs to a set that stops paths is not among them: functions of that span vanish on its boundary.
 
     Parameters
     ----------
     system : from `spde`; mobility : of the state, see `coordinates`
     """
     found, points = [], _probes(system)
-    for text, value in formulas_of(cases).items():
+    for text, value in formulas_of([case for case in cases if case.boundary is None]).items():
         generator = _generator(text, system, mobility)
         try:
             if generator is None or np.ptp(value(points)) == 0:

@@ -13,6 +13,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.dictionary.centres import join_to_first_half
+from kswgd_hpc.feynman_kac.boundary import Boundary
 from kswgd_hpc.feynman_kac.case import SmoothFormula
 from kswgd_hpc.galerkin import REPLICATED
 from kswgd_hpc.parallel import sum_items
@@ -29,6 +30,8 @@ class Features:
     modes : (p, r) combinations of the dictionary that stand for it where it is too large, None for itself
     extras : smooth observables; there are none where the operator is that of a lag
     drift, mobility : of the state; drift None where the operator is that of a lag
+    boundary : set that stops paths, None where there is none; the functions are then d (1, psi), d its level function,
+        and zero inside, see `boundary`
     """
 
     sample: Sample
@@ -36,6 +39,7 @@ class Features:
     extras: tuple[SmoothFormula, ...]
     drift: Callable | None
     mobility: object
+    boundary: Boundary | None = None
 
     @property
     def by_generator(self) -> bool:
@@ -54,6 +58,9 @@ class Features:
 
     def of_pairs(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """z at x and, (n, P) each, the generator applied to z there, or z at y."""
+        if self.boundary is not None:
+            level, rate, slope = (pairs.values[f"{what}:{self.boundary.text}"] for what in "fgw")
+            return self._outside(level, rate, slope, pairs.z, pairs.drift, pairs.mobility, pairs.x)
         n, names = len(pairs.z), [extra.text for extra in self.extras]
         z = self._joined(np.ones(n), pairs.x, [pairs.values[f"f:{text}"] for text in names])
         if not self.by_generator:
@@ -61,9 +68,17 @@ class Features:
         rates = self.sample.dictionary.generator(pairs.z, pairs.drift, pairs.mobility, pairs.x)
         return z, self._joined(np.zeros(n), rates, [pairs.values[f"g:{text}"] for text in names])
 
+    def formula(self, pairs: Pairs, text: str) -> np.ndarray:
+        """(n,) values of an observable at x, zero where paths are stopped."""
+        values = pairs.values[f"f:{text}"]
+        return values if self.boundary is None else values * (pairs.values[f"f:{self.boundary.text}"] > 0)
+
     def of_states(self, states: np.ndarray) -> np.ndarray:
         """(n, P) z at states (d, n)."""
         psi = self.sample.dictionary.values(self.sample.coordinates(states))
+        if self.boundary is not None:
+            level = self.boundary.level(states)
+            return self._joined(level, psi * level[:, None], [])
         return self._joined(np.ones(len(psi)), psi, [extra.value(states) for extra in self.extras])
 
     def generator_at(self, states: np.ndarray) -> np.ndarray:
@@ -72,8 +87,19 @@ class Features:
         velocity = coordinates.velocity(self.drift(states), states, self.mobility)
         if mobility is None:
             mobility = coordinates.mobility(self.mobility, states)
-        rates = self.sample.dictionary.generator(coordinates(states), velocity, mobility)
+        z = coordinates(states)
+        if self.boundary is not None:
+            level, rate = self.boundary.level(states), self.boundary.level_rate(states)
+            slope = self.boundary.slope_in(coordinates, self.mobility)(states)
+            return self._outside(level, rate, slope, z, velocity, mobility, self.sample.dictionary.values(z))[1]
+        rates = self.sample.dictionary.generator(z, velocity, mobility)
         return self._joined(np.zeros(len(rates)), rates, [extra.generator(states) for extra in self.extras])
+
+    def _outside(self, level, rate, slope, z, drift, mobility, psi) -> tuple[np.ndarray, np.ndarray]:
+        """Functions d psi and G (d psi) = d (G psi + 2 grad d . M grad psi / d) + psi G d, (n, P) each."""
+        pull = drift + 2 * slope / np.where(level > 0, level, 1.0)[:, None]
+        rates = self.sample.dictionary.generator(z, pull, mobility, psi) * level[:, None] + psi * rate[:, None]
+        return self._joined(level, psi * level[:, None], []), self._joined(rate, rates, [])
 
     def _joined(self, constant: np.ndarray, psi: np.ndarray, extras: list[np.ndarray]) -> np.ndarray:
         inner = psi if self.modes is None else psi @ self.modes
@@ -91,7 +117,7 @@ class Features:
         if self.modes is not None:
             halves = [np.eye(self.inner, max(1, self.inner // k)) for k in (2, 4)]
         else:
-            first = self.sample.dictionary.coarsening()
+            first = self.sample.dictionary.coarsening().toarray()
             halves = [first] if first.shape[1] < 4 else [first, first @ self._second(first.shape[1])]
         return [self._with_others(halves[0])], [self._with_others(half) for half in halves[1:]]
 
@@ -138,7 +164,7 @@ class Moments:
     gram : (P, P) of z z^T
     moved : (P, P) of z (G z)^T, or of z z(y)^T
     killed : text -> (P, P) of c z z^T, or of omega z z(y)^T with omega = exp(-int c) of the pair
-    projected : text -> (P,) of f z; squares : text -> mean of f^2
+    projected : text -> (P,) of f z; squares : text -> mean of f^2, of observables and sources
     least : text -> the least value of a killing rate
     count : number of pairs
     """
@@ -171,7 +197,7 @@ def moments(features: Features, observables: list[str], killings: list[str]) -> 
                 else:
                     parts[f"k:{text}"] += (z * pairs.values[f"k:{text}"][:, None]).T @ moved
             for text in observables:
-                values = pairs.values[f"f:{text}"]
+                values = features.formula(pairs, text)
                 parts[f"f:{text}"][:, 0] += values @ z
                 parts[f"s:{text}"] += values @ values
 

@@ -27,12 +27,14 @@ class Levels:
     def of(cls, features: Features, means: Moments, rate: str, lag: float, regularization: float) -> Levels:
         """Solve them, in this process alone."""
         moved, least = operator(means, rate, lag), means.least.get(rate, 0.0)
+        free = features.boundary is None
+        kind = {"constant": free, "conserved": free and not rate}
 
         def on(mapping: np.ndarray) -> Propagator:
             parts = (mapping.T @ part @ mapping for part in (means.gram, moved))
-            return Propagator.of(*parts, lag, regularization, least)
+            return Propagator.of(*parts, lag, regularization, least, **kind)
 
-        whole = Propagator.of(means.gram, moved, lag, regularization, least)
+        whole = Propagator.of(means.gram, moved, lag, regularization, least, **kind)
         inner = on(np.eye(features.size, 1 + features.inner)) if features.extras else whole
         near, far = ([(mapping, on(mapping)) for mapping in maps] for maps in features.coarsenings)
         return cls(whole, near, far, inner)

@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kswgd_hpc.ensemble import block_count
-from kswgd_hpc.feynman_kac.budget import Budget, Influence, coarse_error, sampled
+from kswgd_hpc.errors import ConfigurationError
+from kswgd_hpc.feynman_kac.budget import Budget, Influence, coarse_error, drive_of, sampled
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments, moments
 from kswgd_hpc.feynman_kac.levels import Levels
-from kswgd_hpc.feynman_kac.propagator import Propagator
+from kswgd_hpc.feynman_kac.propagator import Drive, Propagator
 from kswgd_hpc.parallel import cut, local, sum_blocks
 from kswgd_hpc.references import Expansion
 
 _STARTS = 16384
+# no prediction is said to be better than this: errors so small have causes that are not counted, such as means over
+# space by a sum over the grid
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,14 @@ class Prediction:
     """u at a case's times, averaged over its initial law.
 
     values : (times,); budget : what they may be wrong by; rates : (r,) complex, of L + c, ascending
-    control : u as a function of state and time, for references that can use one
+    control : u as a function of state and time, for references that can use one; None where it has no use
     rejected : eigenvalues that were left out; cost : processor seconds of all ranks, once the operators are there
     """
 
     values: np.ndarray
     budget: Budget
     rates: np.ndarray
-    control: Expansion
+    control: Expansion | None
     rejected: int
     cost: float
 
@@ -42,13 +46,18 @@ class Starts:
     """The initial law of a case, as the features see it.
 
     features : (P,) mean of z; spread : (times,) standard error of the mean of u(X_0, t)
-    observable : mean of f; layer : (times,) mean of what the operator leaves over of u(., t) there
+    layer : (times,) mean of what the operator leaves over of u(., t) there
+    observable, source : means of f and g; offset : mean of what has the boundary values of u
+    free : share of the starts that are not stopped at once
     """
 
     features: np.ndarray
     spread: np.ndarray
-    observable: float
     layer: np.ndarray
+    observable: float
+    source: float
+    offset: float
+    free: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,9 @@ class _Row:
 
     values : (times,); spread : (times,) standard error of the average over the initial law
     near, far : (times,) distances to what coarser families of functions give, see `budget.coarse_error`
-    layer, projection : (times,) errors of the start and of f; influence : of the pairs; seconds : of this processor
+    layer, projection : (times,) errors of the start and of f; influence : of the pairs
+    step : (times,) error of the time step; seconds : of this processor
+    features, drive : (P,) of the starts, and of f and g; None for a principal eigenvalue
     """
 
     levels: Levels
@@ -68,11 +79,19 @@ class _Row:
     layer: np.ndarray
     projection: np.ndarray
     influence: Influence
+    step: np.ndarray
     seconds: float
+    features: np.ndarray | None = None
+    drive: Drive | None = None
 
 
 def predict(
-    cases: list[Case], features: Features, lag_time: float, regularization: float, seed: int
+    cases: list[Case],
+    features: Features,
+    lag_time: float,
+    regularization: float,
+    seed: int,
+    step_error: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Prediction]:
     """Predictions of all cases by name. Collective.
 
@@ -82,12 +101,27 @@ def predict(
     lag_time : of the pairs; not used where the operator is the generator
     regularization : see `propagator.orthonormal`
     seed : of the run
+    step_error : function of rates (q,) to the errors (q,) that the time step leaves in them, for the operator of a lag
+
+    Raises
+    ------
+    ConfigurationError : a resolvent that does not exist
     """
-    if not cases:
-        return {}
+    found: dict[str, Prediction] = {}
+    for text in dict.fromkeys("" if case.boundary is None else case.boundary.text for case in cases):
+        group = [case for case in cases if ("" if case.boundary is None else case.boundary.text) == text]
+        boundary = group[0].boundary
+        seen = features if boundary is None else replace(features, boundary=boundary, extras=())
+        found |= _predicted(group, seen, lag_time, regularization, seed, step_error)
+    return found
+
+
+def _predicted(cases, features: Features, lag_time, regularization, seed, step_error) -> dict[str, Prediction]:
+    """Predictions of cases that are stopped by the same set, or by none. Collective."""
     comm = features.sample.comm
     killings = list(dict.fromkeys(case.rate for case in cases if case.killing is not None))
-    means = moments(features, list(dict.fromkeys(case.formula for case in cases)), killings)
+    formulas = [text for case in cases for text in (case.formula, case.driven) if text]
+    means = moments(features, list(dict.fromkeys(formulas)), killings)
     lag = 0.0 if features.by_generator else lag_time
     solved: dict[str, Levels] = {}
     rows = []
@@ -101,11 +135,15 @@ def predict(
             row = _principal(case, levels)
         else:
             row = _expectation(case, features, means, levels, seed)
+        if lag and step_error is not None:
+            row = replace(row, step=_step(case, row, step_error))
         rows.append(replace(row, seconds=time.process_time() - began))
     found = {}
-    for case, row, errors in zip(cases, rows, sampled(features, [row.influence for row in rows], means.count)):
+    basis = rows[0].levels.whole.basis
+    for case, row, errors in zip(cases, rows, sampled(features, [row.influence for row in rows], basis, means.count)):
         truncation = np.hypot(coarse_error(row.values, row.near, row.far, errors.gain), row.layer)
-        budget = Budget(np.zeros(len(row.values)), np.hypot(errors.error, row.spread), truncation, row.projection)
+        truncation = np.hypot(truncation, _LEAST * np.abs(row.values))
+        budget = Budget(row.step, np.hypot(errors.error, row.spread), truncation, row.projection)
         whole, seconds = row.levels.whole, comm.allreduce(row.seconds)
         control = _control(case, row.levels, features, means)
         found[case.name] = Prediction(row.values, budget, whole.rates, control, whole.rejected, seconds)
@@ -114,20 +152,31 @@ def predict(
 
 def _expectation(case: Case, features: Features, means: Moments, levels: Levels, seed: int) -> _Row:
     """u at the case's times. Collective."""
-    times, whole, products = np.array(case.times), levels.whole, means.projected[case.formula]
-    components = whole.project(products)
-    forward = whole.forward(components, times)
-    starts = _starts(case, features, forward, whole.forward(components, times, derivative=True), seed)
-    values = starts.features @ forward
+    times, whole = np.array(case.times), levels.whole
+    if case.steady and not whole.conserved and whole.principal[0] <= 0:
+        raise ConfigurationError(
+            f"validation.feynman_kac.{case.name}: L + c has the eigenvalue {whole.principal[0]:.3g}, so that the "
+            f"integral over all times of kind: {case.kind} does not exist; a larger killing rate makes it exist"
+        )
+    drive = drive_of(case, means, whole)
+    forward = whole.forward(drive, times)
+    starts = _starts(case, features, forward, whole.forward(drive, times, image=True), whole.basis @ drive.source, seed)
+    values = starts.features @ forward + starts.offset
 
     def by(mapping: np.ndarray, other: Propagator) -> np.ndarray:
-        return (starts.features @ mapping) @ other.forward(other.project(mapping.T @ products), times)
+        less = drive_of(case, means, other, mapping)
+        return (starts.features @ mapping) @ other.forward(less, times) + starts.offset
 
-    # what the span does not hold of f, and of the start, is forgotten at the rates that it does not resolve
-    kept = starts.features @ whole.forward(components, np.zeros(1))[:, 0]
-    rest = max(means.squares[case.formula] - float(components @ components), 0.0)
-    rest = 0.0 if rest < 1e-12 * means.squares[case.formula] else rest
-    projection = np.hypot(starts.observable - kept, np.sqrt(rest)) * np.exp(-times * whole.typical_rate)
+    # what the span does not hold of f, g and of the start is forgotten at the rates that it does not resolve
+    forgotten = np.exp(-np.where(np.isfinite(times), times, 1e300) * whole.typical_rate)
+    kept = starts.features @ (whole.basis @ drive.start)
+    projection = (
+        np.hypot(starts.observable - kept, starts.free * _left_over(means, case.formula, drive.start)) * forgotten
+    )
+    if case.driven:
+        kept = starts.features @ (whole.basis @ drive.source)
+        rest = np.hypot(starts.source - kept, starts.free * _left_over(means, case.driven, drive.source))
+        projection = np.hypot(projection, rest * (1 - forgotten) / max(whole.typical_rate, 1e-300))
     return _Row(
         levels,
         values,
@@ -136,9 +185,27 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         _distance(values, levels.far, by),
         np.abs(starts.layer) / max(whole.typical_rate, 1e-300),
         projection,
-        Influence.of(case, levels, means, components, starts.features),
+        Influence.of(case, levels, means, drive, starts.features),
+        np.zeros(len(values)),
         0.0,
+        starts.features,
+        drive,
     )
+
+
+def _left_over(means: Moments, text: str, components: np.ndarray) -> float:
+    """Norm of what the span does not hold of a function with components (q,) in it."""
+    square = means.squares[text]
+    rest = max(square - float(components @ components), 0.0)
+    return 0.0 if rest < 1e-12 * square else np.sqrt(rest)
+
+
+def _step(case: Case, row: _Row, step_error: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(times,) error that the time step of the pairs leaves in a prediction by the operator of a lag."""
+    whole = row.levels.whole
+    if row.drive is None:
+        return step_error(-whole.exponents[[whole.slowest]])
+    return whole.shifted(row.features, row.drive, np.array(case.times), step_error(-whole.exponents))
 
 
 def _principal(case: Case, levels: Levels) -> _Row:
@@ -149,7 +216,8 @@ def _principal(case: Case, levels: Levels) -> _Row:
         return other.principal
 
     near, far = (_distance(values, coarse, by) for coarse in (levels.near, levels.far))
-    return _Row(levels, values, nothing, near, far, nothing, nothing, Influence.of_principal(case, levels), 0.0)
+    influence = Influence.of_principal(case, levels)
+    return _Row(levels, values, nothing, near, far, nothing, nothing, influence, nothing, 0.0)
 
 
 def _distance(values: np.ndarray, coarse: list, by: Callable[[np.ndarray, Propagator], np.ndarray]) -> np.ndarray:
@@ -159,39 +227,48 @@ def _distance(values: np.ndarray, coarse: list, by: Callable[[np.ndarray, Propag
     return np.max([np.abs(by(mapping, other) - values) for mapping, other in coarse], axis=0)
 
 
-def _starts(case: Case, features: Features, forward: np.ndarray, image: np.ndarray, seed: int) -> Starts:
-    """Averages over the initial law. Collective."""
+def _starts(
+    case: Case, features: Features, forward: np.ndarray, image: np.ndarray, source: np.ndarray, seed: int
+) -> Starts:
+    """Averages over the initial law, of u with coefficients (P, times) of it, its image and its source. Collective."""
     comm, count = features.sample.comm, max(case.trajectories, _STARTS) if case.scattered else 1
     blocks, times = cut(count, block_count(count)), len(case.times)
     parts = []
     for part in local(blocks, comm):
         states = case.sampler(seed, case.stream, part.start, part.stop)
-        z = features.of_states(states)
-        u = z @ forward
+        z, offset, free = features.of_states(states), np.zeros(part.size), np.ones(part.size)
+        if case.boundary is not None:
+            offset, free = case.boundary.lifted(states), 1.0 - case.boundary.inside(states)
+        driven = free * (0.0 if case.source is None else case.source(states))
+        u = z @ forward + offset[:, None]
         layer = np.zeros(times)
         if features.by_generator:
             rate = 0.0 if case.killing is None else case.killing(states)[:, None]
-            layer = (features.generator_at(states) @ forward - rate * u - z @ image).sum(axis=0)
-        parts.append(
-            np.concatenate([z.sum(axis=0), u.sum(axis=0), (u**2).sum(axis=0), layer, [case.observable(states).sum()]])
-        )
-    sums = sum_blocks(comm, parts, (features.size + 3 * times + 1,), len(blocks)) / count
-    z, u, square, layer, observable = np.split(sums, features.size + times * np.arange(4))
+            over = features.generator_at(states) @ forward - rate * (z @ forward) - z @ image
+            layer = (over + (driven - z @ source)[:, None]).sum(axis=0)
+        numbers = [(free * case.observable(states)).sum(), driven.sum(), offset.sum(), free.sum()]
+        parts.append(np.concatenate([z.sum(axis=0), u.sum(axis=0), (u**2).sum(axis=0), layer, numbers]))
+    sums = sum_blocks(comm, parts, (features.size + 3 * times + 4,), len(blocks)) / count
+    z, u, square, layer, numbers = np.split(sums, features.size + times * np.arange(4))
     spread = np.sqrt(np.maximum(square - u**2, 0.0) / max(count - 1, 1)) if case.scattered else np.zeros(times)
-    return Starts(z, spread, float(observable[0]), layer)
+    return Starts(z, spread, layer, *(float(number) for number in numbers))
 
 
-def _control(case: Case, levels: Levels, features: Features, means: Moments) -> Expansion:
-    """u in the dictionary alone, as eigenpairs."""
+def _control(case: Case, levels: Levels, features: Features, means: Moments) -> Expansion | None:
+    """u in the dictionary alone, as eigenpairs; None where paths are stopped or have no end."""
+    if case.boundary is not None or case.steady:
+        return None
     propagator, size, sample = levels.inner, 1 + features.inner, features.sample
-    products = means.projected[case.formula]
-    functions = propagator.basis @ propagator.right
-    inside = functions[1:size]
+    inside, P = propagator.basis @ propagator.right, len(propagator.basis)
+    source = means.projected.get(case.driven)
+    drive = propagator.drive(means.projected[case.formula][:P], None if source is None else source[:P])
+    functions = inside[1:size]
     return Expansion(
         -propagator.exponents,
-        propagator.left @ propagator.project(products[: len(propagator.basis)]),
-        functions[0],
-        inside if features.modes is None else features.modes @ inside,
+        propagator.left @ drive.start,
+        inside[0],
+        functions if features.modes is None else features.modes @ functions,
         sample.coordinates,
         sample.dictionary,
+        propagator.left @ drive.source if case.driven else None,
     )

@@ -1,4 +1,4 @@
-"""Independent references for u(x, t) = E_x[f(X_t) exp(-int_0^t c)], one method a file: method.md section 4.
+"""Independent references for what `feynman_kac` predicts, one method a file: method.md section 4.
 
 None of them looks at the spectrum for its value: Monte Carlo may use it to be cheaper, never to be right.
 """
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mpi4py import MPI
 
+from kswgd_hpc import streams, systems
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.errors import ConfigurationError, KswgdError
 from kswgd_hpc.parallel import from_root
-from kswgd_hpc.references import closed_form, monte_carlo, multilevel, on_grid, splitting
+from kswgd_hpc.references import closed_form, monte_carlo, multilevel, on_grid, splitting, unending
 from kswgd_hpc.references.charts import NotSolvable
 from kswgd_hpc.references.closed_form import NotClosed
 from kswgd_hpc.references.control import Expansion
 from kswgd_hpc.references.result import Reference
+from spde.stepping import Noise
 
 if TYPE_CHECKING:
     from kswgd_hpc.config import Config
@@ -44,7 +46,7 @@ def reference(
     """The reference that a case asks for; of `auto` the best that there is for it. Collective.
 
     That is a closed form, a deterministic solve in at most three dimensions, particles that branch where the weights
-    exp(-int c) of paths degenerate, else Monte Carlo with what makes it cheaper.
+    exp(-int c) of paths degenerate, as a few paths tell, else Monte Carlo with what makes it cheaper.
 
     Parameters
     ----------
@@ -62,17 +64,22 @@ def reference(
     began = time.process_time()
 
     def exactly() -> tuple:
-        values = from_root(comm, lambda: closed_form.estimate(case, _row(case, config), plan.system))
-        return values, _rounding(values), "closed form", {}
+        found = from_root(comm, lambda: closed_form.estimate(case, plan.system))
+        return *found, "closed form", {}
 
     def on_a_grid() -> tuple:
-        return *on_grid.estimate(comm, case, _row(case, config), config, plan, tolerance)[:2], "deterministic", {}
+        return *on_grid.estimate(comm, case, config, plan, tolerance)[:2], "deterministic", {}
 
     def sampled() -> tuple:
+        if case.boundary is not None or case.steady:
+            found = _unending(comm, case, config, plan, tolerance)
+            return *found[:2], "Monte Carlo", found[2]
+        if case.method == "auto" and monte_carlo.degenerate(comm, case, plan.ensemble.stepper, config.seed):
+            return branching()
         found = monte_carlo.estimate(
             comm, case, plan.ensemble.stepper, config.seed, spectrum_control, tolerance, keeping
         )
-        if case.method == "auto" and found[2]["weight_efficiency"].min() < splitting.FEW:
+        if case.method == "auto" and case.source is None and found[2]["weight_efficiency"].min() < splitting.FEW:
             return branching()
         return *found[:2], "Monte Carlo", found[2]
 
@@ -122,6 +129,20 @@ def principal_eigenvalue(
     return Reference(values, errors, method, comm.allreduce(time.process_time() - began), details)
 
 
+def _unending(comm: MPI.Comm, case: Case, config: Config, plan: Plan, tolerance: float | None) -> tuple:
+    """Monte Carlo of stopped paths, or over all times. Collective."""
+    stepper, spec = plan.ensemble.stepper, config.ensemble
+    if case.boundary is not None:
+        return unending.stopped(comm, case, stepper, config.seed, tolerance)
+    start = systems.initial_states(plan.system, plan.system.dimension, spec.initial, "ensemble.initial")
+
+    def stationary(seed: int, stream: int, first: int, stop: int):
+        noise = Noise(seed, streams.reference(case.number, 6), first)
+        return stepper.advance(start(seed, stream, first, stop), noise, 0, round(spec.burn_in / stepper.time_step))
+
+    return unending.resolvent(comm, case, stepper, config.seed, tolerance, stationary, spec.burn_in + spec.duration)
+
+
 def _first(case: Case, ways: dict[str, Callable[[], tuple]], order: tuple[str, ...]) -> tuple:
     """What the way that a case names finds, or of `auto` the first in the order that can be gone."""
     key = f"validation.feynman_kac.{case.name}.reference"
@@ -138,11 +159,6 @@ def _first(case: Case, ways: dict[str, Callable[[], tuple]], order: tuple[str, .
         except (NotClosed, NotSolvable):
             continue
     raise KswgdError(f"{key}: no method")
-
-
-def _row(case: Case, config: Config):
-    """The entry of the configuration that a case was made from."""
-    return config.validation.feynman_kac[case.index]
 
 
 def _rounding(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from kswgd_hpc import systems
 from kswgd_hpc.errors import ConfigurationError, KswgdError
+from kswgd_hpc.references.quadrature import to_infinity, up_to
 from spde.diffusions import Diffusion
 from spde.equations import SemilinearEquation
 from spde.errors import SpdeError
@@ -23,6 +24,7 @@ from spde.riccati import KilledTransition, Quadratic
 
 _DENSE = 400  # components of a matrix that is found entry by entry
 _EXACT = 1e-9
+_ROUNDING = 1e-9
 _SIZES = (0.3, 3.0, 40.0, 1000.0)
 _COLUMNS = 256
 
@@ -57,26 +59,58 @@ class Functional:
         return float(self.scale * law.half_space(start, normal, -self.form.constant))
 
 
-def estimate(case, row, system: Any) -> np.ndarray:
-    """(times,) values.
+def estimate(case, system: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(times,) values, and bounds on their errors.
 
     Parameters
     ----------
-    case, row : what is wanted, and its entry of the configuration
+    case : what is wanted
     system : the equation or diffusion
 
     Raises
     ------
     NotClosed : the system is not linear, or a function or the initial law is not one that there is a formula for
     """
+    if case.boundary is not None:
+        raise NotClosed("there is no closed form for paths that are stopped")
     law, modes = linear_law(system), _Modes(system)
     killing = Quadratic() if case.killing is None else quadratic(modes.function(case.killing), law.dimension, "killing")
-    functional = recognise(case.observable, row.observable, modes, system)
-    initial = _initial(row.initial, system, modes)
+    initial = _initial(case.start, system, modes)
+
+    def at(functional: Functional, time: float) -> float:
+        return _value(feynman_kac(law, killing, time), functional, initial)
+
     try:
-        return np.array([_value(feynman_kac(law, killing, time), functional, initial) for time in case.times])
+        values, errors = np.zeros(len(case.times)), np.zeros(len(case.times))
+        if not case.steady:
+            ends = recognise(case.observable, case.formula, modes, system)
+            values = np.array([at(ends, time) for time in case.times])
+        if case.source is not None:
+            source = recognise(case.source, case.driven, modes, system)
+            if case.steady:
+                summed = _resolvent(lambda time: at(source, time), law, case.killing is None)
+            else:
+                summed = up_to(lambda time: at(source, time), case.times)
+            values, errors = values + summed[0], summed[1]
+        return values, errors + _ROUNDING * np.abs(values).max()
     except SpdeError as error:
         raise NotClosed(f"validation.feynman_kac.{case.name}: {error}") from error
+
+
+def _resolvent(value: Callable[[float], float], law: LinearLaw | OrnsteinUhlenbeck, centred: bool) -> tuple:
+    """Integral of a value over all times, and a bound on its error; less its limit where nothing is killed."""
+    rates = law.rates if isinstance(law, LinearLaw) else np.linalg.eigvals(law.drift_matrix).real
+    slow = rates.min()
+    if centred and slow <= 0:
+        raise NotClosed(
+            "without killing there is a resolvent where there is an invariant law, and this system has none"
+        )
+    limit = value(40 / slow) if centred else 0.0
+    decay = np.abs(rates[np.abs(rates) > 1e-12 * np.abs(rates).max(initial=0.0)])
+    found = to_infinity(lambda time: value(time) - limit, 1 / decay.min() if len(decay) else 1.0)
+    if found is None:
+        raise NotClosed("the integral over all times does not converge")
+    return found
 
 
 def principal_eigenvalue(killing: Callable | None, system: Any) -> float:
@@ -145,6 +179,9 @@ def linear_law(system: Any) -> LinearLaw | OrnsteinUhlenbeck:
         if system.linear is None:
             raise NotClosed("the drift is not linear, or the noise not constant")
         matrix, constant = system.linear
+        covariance = system.noise @ system.noise.T
+        if all(np.array_equal(part, np.diag(np.diag(part))) for part in (matrix, covariance)):
+            return LinearLaw(-np.diag(matrix), np.sqrt(np.diag(covariance)), constant)
         return OrnsteinUhlenbeck(-matrix, system.noise, constant)
     if not isinstance(system, SemilinearEquation) or system.is_multiplicative:
         raise NotClosed("the system is not a linear equation with additive noise")

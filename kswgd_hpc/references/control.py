@@ -1,6 +1,7 @@
 """A control variate for Monte Carlo from the spectrum's own prediction.
 
-Let v(x, s) be the prediction of u(x, s), of any quality. Along a path, cut at steps 0 = k_0 < k_1 < ... before time t,
+Let v(x, s) be the prediction of u(x, s), of any quality, a source included. Along a path, cut at steps 0 = k_0 < k_1 <
+... before time t,
 
     M = sum_j exp(-int_0^{t_j} c) [v(X_j + n_j, t - t_{j+1}) - v(X_j - n_j, t - t_{j+1})] / 2                      (1)
 
@@ -30,14 +31,16 @@ _NEGLIGIBLE = 1e-5  # of the largest amplitude: what is left out costs variance,
 
 @dataclass(frozen=True)
 class Expansion:
-    """v(x, s) = Re sum_k amplitudes_k exp(-rates_k s) (offsets_k + psi(x) @ coefficients_k).
+    """v(x, s) = Re sum_k (amplitudes_k exp(-rates_k s) + sources_k int_0^s exp(-rates_k r) dr) phi_k(x).
 
-    The eigenpairs are those of the generator, or of L + c for a case with killing.
+    With phi_k = offsets_k + psi(x) @ coefficients_k. The eigenpairs are those of the generator, or of L + c for a case
+    with killing.
 
     Parameters
     ----------
     rates, amplitudes, offsets : (r,) complex or real
     coefficients : (p, r)
+    sources : (r,), None where nothing drives v
     """
 
     rates: np.ndarray
@@ -46,10 +49,16 @@ class Expansion:
     coefficients: np.ndarray
     coordinates: Coordinates
     dictionary: Dictionary
+    sources: np.ndarray | None = None
 
     def combined(self, remaining: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Offsets (times,) and coefficients (p, times) of v as a function of the state, at times s that remain."""
         decayed = self.amplitudes * np.exp(-np.outer(remaining, self.rates))
+        if self.sources is not None:
+            x = -np.outer(remaining, self.rates)
+            small = np.abs(x) < 1e-9
+            grown = np.where(small, 1.0, np.expm1(x) / np.where(small, 1.0, x))
+            decayed = decayed + self.sources * remaining[:, None] * grown
         kept = np.abs(decayed).max(axis=0) > _NEGLIGIBLE * np.abs(decayed).max()
         weights = self.coefficients[:, kept] @ decayed[:, kept].T
         return (decayed @ self.offsets).real, np.ascontiguousarray(weights.real)

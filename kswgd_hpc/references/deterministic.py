@@ -1,17 +1,17 @@
 """Deterministic reference for at most three dimensions: finite volumes, and a rational Krylov method in time.
 
-Fluxes are exponentially fitted (Scharfetter and Gummel 1969): between the centres of two cells whose densities have the
-ratio exp(delta) the generator has the rates (M / h^2) B(-delta) and (M / h^2) B(delta), B(x) = x / (exp(x) - 1).
-They are those of a Markov chain, which has detailed balance where the system has, with the exact density at centres.
+Fluxes are exponentially fitted, see `cells`: they are those of a Markov chain, which has detailed balance where the
+system has, with the exact density at centres.
 u(t) = exp(t (G - c)) f is projected on the Krylov space of (1 - gamma (G - c))^-1: one real factorisation serves all of
-a time (van den Eshof and Hochbruck 2006). Two grids give the error, and are extrapolated.
+a time (van den Eshof and Hochbruck 2006). With a source g it is the exponential of [[G - c, g], [0, 0]], and for all
+times one linear system. Two grids give the error, and are extrapolated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
@@ -21,10 +21,14 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
+from kswgd_hpc.references.cells import Cells, generator
 from kswgd_hpc.references.charts import Chart, NotSolvable
 
+if TYPE_CHECKING:
+    from kswgd_hpc.feynman_kac.boundary import Boundary
+
 _CELLS = {1: (1024, 8192), 2: (96, 384), 3: (24, 48)}  # an axis: of the first grid, and at most
-_PARTS = {1: 32, 2: 6, 3: 4}  # of a cell, an axis, where functions are averaged
+_ORDERS = {1: (40, 60), 2: (24, 36), 3: (14, 20)}  # of the rules for a start law, an axis
 _ROWS_A_RANK = 20_000
 _KRYLOV = 60
 _EXACT = 1e-9
@@ -34,18 +38,40 @@ _GOOD = 1e-3  # of the largest value: finer grids are tried until the error is b
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is solved: functions of states (d, n) -> (n,), killing None where there is none.
+class Starts:
+    """States (d, m) that the start law is a sum over.
 
-    nodes : (d, m) states that the start law is a sum over, weights : (m,)
+    weights : (rules, m): the last rule is the best, and the difference to the others its error; equal weights of draws
+    drawn : whether the states are draws, whose spread is the error
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray
+    drawn: bool = False
+
+    def average(self, values: np.ndarray) -> tuple[float, float]:
+        """Mean over the law of values (m,) at the states, and its error."""
+        found = self.weights @ values
+        if self.drawn:
+            return float(found[-1]), float(values.std() / np.sqrt(max(len(values) - 1, 1)))
+        return float(found[-1]), float(np.abs(found - found[-1]).max())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is solved: functions of states (d, n) -> (n,), killing and source None where there is none.
+
+    times : infinity alone for the integral of the source over all times
+    boundary : the set that stops paths, with what they are worth there and before; None where there is none
     """
 
     chart: Chart
     observable: Callable
     killing: Callable | None
-    nodes: np.ndarray
-    weights: np.ndarray
+    starts: Starts
     times: tuple[float, ...]
+    source: Callable | None = None
+    boundary: Boundary | None = None
 
 
 def solve(comm: MPI.Comm, problem: Problem, tolerance: float | None) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -55,9 +81,10 @@ def solve(comm: MPI.Comm, problem: Problem, tolerance: float | None) -> tuple[np
     ----------
     tolerance : error wanted; None for a thousandth of the largest value
     """
+    way = _settle if np.isinf(problem.times[-1]) else _evolve
 
     def on_grid(chart: Chart, cells: int) -> np.ndarray:
-        return shared(comm, cells**chart.dimension, lambda group: _evolve(group, problem, chart, cells))
+        return shared(comm, cells**chart.dimension, lambda group: way(group, problem, chart, cells))
 
     values, errors, cells = _converged(problem.chart, on_grid, tolerance)
     walls = _wall_error(problem.chart, on_grid)
@@ -79,13 +106,14 @@ def principal_eigenvalue_of(comm: MPI.Comm, chart: Chart, killing: Callable | No
 
 
 def _converged(chart: Chart, on_grid: Callable, tolerance: float | None) -> tuple[np.ndarray, np.ndarray, int]:
-    """Extrapolated values, bounds on the errors, cells an axis of the finer grid."""
+    """Extrapolated values, bounds on the errors, cells an axis of the finer grid; a grid gives values, start errors."""
     cells, most = _CELLS[chart.dimension]
     coarse = on_grid(chart, cells)
     while True:
         fine = on_grid(chart, 2 * cells)
         # second order; a kink of an indicator between cells spoils the order, so the whole of the correction is a bound
-        values, errors = (4 * fine - coarse) / 3, np.abs(fine - coarse) / 3 + _EXACT * np.abs(fine).max()
+        values, errors = (4 * fine[0] - coarse[0]) / 3, np.abs(fine[0] - coarse[0]) / 3
+        errors = errors + _EXACT * np.abs(fine[0]).max() + fine[1]
         wanted = _GOOD * np.abs(values).max() if tolerance is None else tolerance
         if (errors <= wanted).all() or 4 * cells > most:
             return values, errors, 2 * cells
@@ -98,7 +126,7 @@ def _wall_error(chart: Chart, on_grid: Callable) -> np.ndarray:
         return np.zeros(1)
     cells = _CELLS[chart.dimension][0]
     try:
-        return np.abs(on_grid(chart.widened(1.5), round(1.5 * cells)) - on_grid(chart, cells))
+        return np.abs(on_grid(chart.widened(1.5), round(1.5 * cells))[0] - on_grid(chart, cells)[0])
     except NotSolvable:  # drift or noise has no meaning further out
         return np.zeros(1)
 
@@ -121,87 +149,13 @@ def shared(comm: MPI.Comm, rows: int, work: Callable[[MPI.Comm], np.ndarray]) ->
     return result
 
 
-class Cells:
-    """The cells of a box, n an axis; cell numbers run fastest along the last axis."""
+class _Inverse:
+    """The inverse of a PETSc matrix."""
 
-    def __init__(self, chart: Chart, n: int):
-        self.chart, self.n, self.k = chart, n, chart.dimension
-        self.width = (chart.high - chart.low) / n
-        self.size = n**self.k
-
-    def centres(self, rows: np.ndarray) -> np.ndarray:
-        """(k, m) centres of cells."""
-        index = np.array(np.unravel_index(rows, (self.n,) * self.k))
-        return self.chart.low[:, None] + (index + 0.5) * self.width[:, None]
-
-    def neighbours(self, rows: np.ndarray, axis: int, side: int) -> np.ndarray:
-        """Cell numbers of the neighbours, -1 behind a wall."""
-        index = np.array(np.unravel_index(rows, (self.n,) * self.k))
-        index[axis] += side
-        if self.chart.periodic[axis]:
-            index[axis] %= self.n
-        outside = (index[axis] < 0) | (index[axis] >= self.n)
-        index[axis] = np.clip(index[axis], 0, self.n - 1)
-        return np.where(outside, -1, np.ravel_multi_index(tuple(index), (self.n,) * self.k))
-
-    def average(self, function: Callable, rows: np.ndarray) -> np.ndarray:
-        """(m,) averages of a function of states over cells."""
-        parts = _PARTS[self.k]
-        shifts = (np.arange(parts) + 0.5) / parts - 0.5
-        total, centres = np.zeros(len(rows)), self.centres(rows)
-        for offset in np.stack(np.meshgrid(*[shifts] * self.k, indexing="ij")).reshape(self.k, -1).T:
-            total += function(self.chart.states(centres + (offset * self.width)[:, None]))
-        return total / parts**self.k
-
-
-def _generator(cells: Cells, rows: np.ndarray, killing: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Rows of G - c on the cells. Raises NotSolvable where drift or noise is not finite."""
-    centres, diagonal = cells.centres(rows), -killing
-    i, j, entries = [], [], []
-    for axis in range(cells.k):
-        h = cells.width[axis]
-        for side in (-1, 1):
-            there = cells.neighbours(rows, axis, side)
-            inner = there >= 0
-            here = centres[:, inner]
-            rate = _rates(cells.chart, axis, here, side * h)
-            if not np.isfinite(rate).all():
-                raise NotSolvable("drift or noise is not finite, or the noise vanishes, in the box around the paths")
-            diagonal[inner] -= rate
-            i.append(np.flatnonzero(inner))
-            j.append(there[inner])
-            entries.append(rate)
-    i.append(np.arange(len(rows)))
-    j.append(rows)
-    entries.append(diagonal)
-    triplets = (np.concatenate(entries), (np.concatenate(i), np.concatenate(j)))
-    return scipy.sparse.coo_matrix(triplets, shape=(len(rows), cells.size)).tocsr()
-
-
-def _rates(chart: Chart, axis: int, here: np.ndarray, step: float) -> np.ndarray:
-    """Rates from cells to their neighbours a step along an axis; central differences where there is no noise."""
-    face = here.copy()
-    face[axis] += step / 2
-    mobility = chart.mobility(face)[axis]
-    if not mobility.any():
-        return chart.drift(here)[axis] / (2 * step)
-    delta = chart.log_ratio(axis, here, step)
-    with np.errstate(over="ignore"):
-        bernoulli = np.where(np.abs(delta) < 1e-6, 1 + delta / 2, -delta / np.expm1(np.where(delta == 0, 1.0, -delta)))
-    bernoulli = np.where(delta < -700, 0.0, bernoulli)
-    return mobility / step**2 * bernoulli
-
-
-class _Resolvent:
-    """(1 - gamma A)^-1 of a PETSc matrix A."""
-
-    def __init__(self, matrix: PETSc.Mat, gamma: float, direct: bool):
-        shifted = matrix.copy()
-        shifted.scale(-gamma)
-        shifted.shift(1.0)
-        self._matrix, self._found = shifted, matrix.createVecRight()
+    def __init__(self, matrix: PETSc.Mat, direct: bool):
+        self._found = matrix.createVecRight()
         self._solver = PETSc.KSP().create(matrix.comm)
-        self._solver.setOperators(shifted)
+        self._solver.setOperators(matrix)
         preconditioner = self._solver.getPC()
         if direct:
             self._solver.setType("preonly")
@@ -214,7 +168,7 @@ class _Resolvent:
             preconditioner.setType("ilu" if matrix.comm.size == 1 else "bjacobi")
 
     def __call__(self, right: PETSc.Vec) -> np.ndarray:
-        """This rank's part of the resolvent times a vector. Collective."""
+        """This rank's part of the inverse times a vector. Collective."""
         self._solver.solve(right, self._found)
         if self._solver.getConvergedReason() < 0:
             raise NotSolvable("the linear solver did not converge on this grid")
@@ -222,36 +176,130 @@ class _Resolvent:
 
     def destroy(self) -> None:
         """Free what PETSc holds."""
-        for held in (self._solver, self._matrix, self._found):
+        for held in (self._solver, self._found):
             held.destroy()
 
 
-def _matrix(group: MPI.Comm, cells: Cells, killing: Callable | None) -> tuple[PETSc.Mat, np.ndarray]:
-    """G - c, and the numbers of the cells of this rank. Collective."""
+def _shifted(matrix: PETSc.Mat, gamma: float) -> PETSc.Mat:
+    """1 - gamma A; a new matrix."""
+    shifted = matrix.copy()
+    shifted.scale(-gamma)
+    shifted.shift(1.0)
+    return shifted
+
+
+def _rows(group: MPI.Comm, cells: Cells) -> np.ndarray:
+    """Numbers of the cells of this rank."""
     edges = [cells.size * r // group.size for r in range(group.size + 1)]
-    rows = np.arange(edges[group.rank], edges[group.rank + 1])
+    return np.arange(edges[group.rank], edges[group.rank + 1])
+
+
+def _generator(cells: Cells, rows: np.ndarray, killing: Callable | None, boundary: Boundary | None) -> tuple:
+    """Rows of G - c, and what they gain at the boundary."""
     rate = np.zeros(len(rows)) if killing is None else cells.average(killing, rows)
-    local = _generator(cells, rows, rate)
-    size = ((len(rows), cells.size), (len(rows), cells.size))
+    return generator(cells, rows, rate, boundary)
+
+
+def _petsc(group: MPI.Comm, local: scipy.sparse.csr_matrix) -> PETSc.Mat:
+    """The matrix of which this rank has some rows. Collective."""
+    size = ((local.shape[0], local.shape[1]), (local.shape[0], local.shape[1]))
     indices = local.indptr.astype(PETSc.IntType), local.indices.astype(PETSc.IntType)
-    return PETSc.Mat().createAIJ(size, csr=(*indices, local.data), comm=group), rows
+    return PETSc.Mat().createAIJ(size, csr=(*indices, local.data), comm=group)
+
+
+def _bordered(group: MPI.Comm, local: scipy.sparse.csr_matrix, column: np.ndarray, row: float) -> PETSc.Mat:
+    """The matrix with one more column (m,), and one more row, of equal numbers, on the last rank. Collective."""
+    m, n = local.shape
+    own = local.tocoo()  # with the zeros that are on its diagonal
+    i, j, entries = [own.row, np.arange(m)], [own.col, np.full(m, n)], [own.data, column]
+    last = group.rank == group.size - 1
+    if last:
+        # the entry on the diagonal is zero, and has to be there
+        i, j, entries = [*i, np.full(n + 1, m)], [*j, np.arange(n + 1)], [*entries, np.append(np.full(n, row), 0.0)]
+    triplets = (np.concatenate(entries), (np.concatenate(i), np.concatenate(j)))
+    return _petsc(group, scipy.sparse.coo_matrix(triplets, shape=(m + last, n + 1)).tocsr())
+
+
+def _source(problem: Problem, cells: Cells, rows: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """(m,) what drives u in the cells."""
+    if problem.boundary is None:
+        return gains if problem.source is None else gains + cells.average(problem.source, rows)
+    stopped = problem.boundary.inside(cells.chart.states(cells.centres(rows)))
+    return gains + np.where(stopped, 0.0, problem.boundary.reward)
+
+
+def _starting(problem: Problem, cells: Cells, rows: np.ndarray) -> np.ndarray:
+    """(m,) what u begins as in the cells."""
+    if problem.boundary is None:
+        return cells.average(problem.observable, rows)
+    states = cells.chart.states(cells.centres(rows))
+    return np.where(problem.boundary.inside(states), problem.boundary.given(states), 0.0)
+
+
+def _at_starts(problem: Problem, cells: Cells, whole: np.ndarray) -> tuple[float, float]:
+    """Mean over the start law of u with values in the cells, and the error of that mean."""
+    nodes = problem.starts.nodes
+    values = _interpolated(cells, whole, nodes)
+    if problem.boundary is not None:
+        values = np.where(problem.boundary.inside(nodes), problem.boundary.given(nodes), values)
+    return problem.starts.average(values)
 
 
 def _evolve(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarray:
-    """(times,) values on one grid. Collective on the group."""
+    """(2, times) values on one grid, and the errors of averages over the start law. Collective on the group."""
     cells = Cells(chart, n)
-    matrix, rows = _matrix(group, cells, problem.killing)
+    rows, last = _rows(group, cells), group.rank == group.size - 1
+    local, gains = _generator(cells, rows, problem.killing, problem.boundary)
+    begin, driven = _starting(problem, cells, rows), problem.source is not None or problem.boundary is not None
+    if driven:
+        matrix = _bordered(group, local, _source(problem, cells, rows, gains), 0.0)
+        begin = np.append(begin, 1.0) if last else begin
+    else:
+        matrix = _petsc(group, local)
     state, found, now = matrix.createVecRight(), [], 0.0
-    state.setArray(cells.average(problem.observable, rows))
+    state.setArray(begin)
     for time in problem.times:
         after = _advance(matrix, state, time - now, cells.k < 3)
         state.destroy()
         state, now = after, time
-        whole = np.concatenate(group.allgather(np.array(state.getArray())))
-        found.append(problem.weights @ _interpolated(cells, whole, problem.nodes))
+        whole = np.concatenate(group.allgather(np.array(state.getArray())))[: cells.size]
+        found.append(_at_starts(problem, cells, whole))
     state.destroy()
     matrix.destroy()
-    return np.array(found)
+    return np.array(found).T
+
+
+def _settle(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarray:
+    """The same for all times together, (2, 1): (L + c) u = g, where nothing is killed of g without its mean."""
+    cells = Cells(chart, n)
+    rows, last = _rows(group, cells), group.rank == group.size - 1
+    local, gains = _generator(cells, rows, problem.killing, problem.boundary)
+    right = -_source(problem, cells, rows, gains)
+    conserved = problem.killing is None and problem.boundary is None
+    if conserved:  # of a chain whose constants stay: what is taken off g is one more unknown
+        matrix = _bordered(group, local, np.ones(len(rows)), 1.0 / cells.size)
+    else:
+        if problem.boundary is not None:
+            stopped = problem.boundary.inside(cells.chart.states(cells.centres(rows)))
+            right = np.where(stopped, -_starting(problem, cells, rows), right)
+            held = scipy.sparse.coo_matrix((-1.0 * stopped, (np.arange(len(rows)), rows)), shape=local.shape)
+            local = (local + held).tocsr()
+        matrix = _petsc(group, local)
+    inverse = _Inverse(matrix, cells.k < 3)
+
+    def solved(values: np.ndarray) -> np.ndarray:
+        vector = matrix.createVecRight()
+        vector.setArray(np.append(values, 0.0) if conserved and last else values)
+        found = np.concatenate(group.allgather(inverse(vector)))
+        vector.destroy()
+        return found
+
+    whole = solved(right)
+    if conserved:  # the mean of u under the invariant law is zero; that of any function is minus the multiplier
+        whole = whole[:-1] + solved(-whole[rows])[-1]
+    inverse.destroy()
+    matrix.destroy()
+    return np.array(_at_starts(problem, cells, whole))[:, None]
 
 
 def _advance(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: bool, halvings: int = 6) -> PETSc.Vec:
@@ -270,7 +318,8 @@ def _advance(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: bool, hal
 def _rational_krylov(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: bool) -> PETSc.Vec | None:
     """exp(time A) start by Arnoldi's method for (1 - gamma A)^-1; None where it does not converge. Collective."""
     comm, gamma = matrix.comm.tompi4py(), time / 10
-    resolvent, norm = _Resolvent(matrix, gamma, direct), start.norm()
+    shifted, norm = _shifted(matrix, gamma), start.norm()
+    resolvent = _Inverse(shifted, direct)
     vector, found, last = start.copy(), None, np.zeros(0)
     basis = np.zeros((_KRYLOV + 1, start.getLocalSize()))
     basis[0] = start.getArray() / (norm or 1.0)
@@ -294,6 +343,7 @@ def _rational_krylov(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: b
         last = now
         basis[m] = new / H[m, m - 1]
     resolvent.destroy()
+    shifted.destroy()
     vector.destroy()
     return found
 
@@ -318,9 +368,13 @@ def _by_eigenvalues(H: np.ndarray, ratio: float) -> np.ndarray:
 
 
 def _smallest(group: MPI.Comm, chart: Chart, killing: Callable, n: int) -> np.ndarray:
-    """(1,) smallest eigenvalue of L + c on one grid: the one nearest to a number below all of c. Collective."""
+    """(2, 1) smallest eigenvalue of L + c on one grid: the one nearest to a number below all of c; no start error.
+
+    Collective.
+    """
     cells = Cells(chart, n)
-    matrix, rows = _matrix(group, cells, killing)
+    rows = _rows(group, cells)
+    matrix = _petsc(group, _generator(cells, rows, killing, None)[0])
     lowest = group.allreduce(float(cells.average(killing, rows).min(initial=np.inf)), op=MPI.MIN)
     matrix.scale(-1.0)
     solver = SLEPc.EPS().create(group)
@@ -348,7 +402,7 @@ def _smallest(group: MPI.Comm, chart: Chart, killing: Callable, n: int) -> np.nd
     matrix.destroy()
     if not count:
         raise NotSolvable("the eigensolver did not converge on this grid")
-    return np.array([complex(value).real])
+    return np.array([[complex(value).real], [0.0]])
 
 
 def _interpolated(cells: Cells, values: np.ndarray, states: np.ndarray) -> np.ndarray:
@@ -360,8 +414,8 @@ def _interpolated(cells: Cells, values: np.ndarray, states: np.ndarray) -> np.nd
     return scipy.ndimage.map_coordinates(grid, place, order=3, mode="nearest")
 
 
-def start_nodes(spec: Any, sampler: Callable, dimension: int, curved: bool, count: int) -> tuple:
-    """States (d, m) and weights (m,) that the initial law is a sum over.
+def start_nodes(spec: Any, sampler: Callable, dimension: int, curved: bool, count: int) -> Starts:
+    """States that the initial law is a sum over.
 
     Parameters
     ----------
@@ -370,17 +424,19 @@ def start_nodes(spec: Any, sampler: Callable, dimension: int, curved: bool, coun
     count : draws that the law is replaced by where there is no quadrature for it
     """
     if spec.kind in ("constant", "expression"):
-        return sampler(0, 0, 0, 1), np.ones(1)
-    if spec.kind in ("gaussian", "uniform") and not curved:
-        if spec.kind == "gaussian":
-            nodes, weights = np.polynomial.hermite_e.hermegauss(24)
-            middle, half = spec.mean, spec.deviation
-        else:
-            nodes, weights = np.polynomial.legendre.leggauss(24)
-            low, high = np.asarray(spec.low, dtype=float), np.asarray(spec.high, dtype=float)
-            middle, half = (low + high) / 2, (high - low) / 2
-        each = np.stack(np.meshgrid(*[nodes] * dimension, indexing="ij")).reshape(dimension, -1)
-        mass = np.stack(np.meshgrid(*[weights / weights.sum()] * dimension, indexing="ij")).reshape(dimension, -1)
-        middle, half = (np.broadcast_to(np.asarray(a, dtype=float), dimension)[:, None] for a in (middle, half))
-        return middle + half * each, mass.prod(axis=0)
-    return sampler(0, 0, 0, count), np.full(count, 1 / count)
+        return Starts(sampler(0, 0, 0, 1), np.ones((1, 1)))
+    if spec.kind not in ("gaussian", "uniform") or curved:
+        return Starts(sampler(0, 0, 0, count), np.full((1, count), 1 / count), drawn=True)
+    if spec.kind == "gaussian":
+        rule, middle, half = np.polynomial.hermite_e.hermegauss, spec.mean, spec.deviation
+    else:
+        low, high = np.asarray(spec.low, dtype=float), np.asarray(spec.high, dtype=float)
+        rule, middle, half = np.polynomial.legendre.leggauss, (low + high) / 2, (high - low) / 2
+    middle, half = (np.broadcast_to(np.asarray(a, dtype=float), dimension)[:, None] for a in (middle, half))
+    nodes, masses = [], []
+    for order in _ORDERS[dimension]:
+        each, mass = rule(order)
+        nodes.append(np.stack(np.meshgrid(*[each] * dimension, indexing="ij")).reshape(dimension, -1))
+        mass = np.stack(np.meshgrid(*[mass / mass.sum()] * dimension, indexing="ij")).reshape(dimension, -1)
+        masses.append(mass.prod(axis=0))
+    return Starts(middle + half * np.concatenate(nodes, axis=1), scipy.linalg.block_diag(*masses))

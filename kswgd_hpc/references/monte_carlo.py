@@ -19,12 +19,15 @@ from kswgd_hpc import streams
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.parallel import Block, gather_blocks, local, sum_blocks, tiles
 from kswgd_hpc.references.control import Control, Expansion
-from spde.stepping import Noise, PathIntegral, Stepper
+from kswgd_hpc.references.path_sums import PathSums
+from spde.stepping import Noise, Stepper
 
 if TYPE_CHECKING:
     from kswgd_hpc.feynman_kac import Case
 
 _BATCH = 64
+_LOOK = 256  # paths whose weights are looked at
+_HANDFUL = 10
 _PILOT = (16, 64)  # pairs of antithetic paths, fewest and most
 _PIECES = (0.5, 1, 2, 4)  # lengths of the control's pieces that are tried; one of length 1 costs as much as its steps
 _STEP = 40.0  # elementary operations of a step for each random number, about
@@ -107,6 +110,25 @@ def estimate(
     return values, errors, details
 
 
+def degenerate(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int) -> bool:
+    """Whether so few paths carry the weights exp(-int c) that others should be run, as some paths tell. Collective.
+
+    Of n paths that are too few to show the large weights, a handful carries all: ten of 256 are taken as a sign.
+    """
+    count = min(_LOOK, case.trajectories // 8)
+    if case.killing is None or case.source is not None or count < 8 * _HANDFUL:
+        return False
+    parts = []
+    batches = tiles(count, _BATCH)
+    for batch in local(batches, comm):
+        start = case.sampler(seed, streams.reference(case.number, 1), batch.start, batch.stop)
+        noise = Noise(seed, streams.reference(case.number, 0), batch.start)
+        weights = paths(case, stepper, noise, start, None, ())[2]
+        parts.append(np.stack([weights.sum(axis=1), (weights**2).sum(axis=1)]))
+    weight, square = sum_blocks(comm, parts, (2, len(case.times)), len(batches))
+    return bool((weight**2 < _HANDFUL * square).any())
+
+
 def _controlled(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, variance of a sample and coefficient, (times,) each.
 
@@ -176,10 +198,10 @@ def _pilot(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, control: Con
     rows, size = [], len(case.times) * (1 + len(lengths))
     pairs = int(np.clip(case.trajectories // 32, *_PILOT))
     for batch in local(tiles(pairs, _BATCH // 4), comm):
-        start = case.sampler(seed, streams.reference(case.index, 1), batch.start, batch.stop)
+        start = case.sampler(seed, streams.reference(case.number, 1), batch.start, batch.stop)
         both = []
         for negated in (False, True):
-            noise = Noise(seed, streams.reference(case.index, 0), batch.start, negated=negated)
+            noise = Noise(seed, streams.reference(case.number, 0), batch.start, negated=negated)
             values, controls, _ = paths(case, stepper, noise, start, control, lengths)
             both.append(np.concatenate([values[None], controls]).reshape(size, -1))
         rows.append(np.concatenate(both).T)
@@ -202,7 +224,7 @@ def _sample(case: Case, stepper, seed: int, control: Control | None, variant: Va
 
     Of 1, plain paths, their squares, the sample Y, its control M, Y^2, M^2, Y M, the weights of paths, their squares.
     """
-    stream, found = streams.FEYNMAN_KAC + 2 * case.index, []
+    stream, found = streams.FEYNMAN_KAC + 2 * case.number, []
     lengths = (variant.piece,) if variant.piece else ()
     start = case.sampler(seed, stream, batch.start, batch.stop)
     for negated in (False, True) if variant.pairs else (False,):
@@ -220,7 +242,7 @@ def _sample(case: Case, stepper, seed: int, control: Control | None, variant: Va
 def paths(
     case: Case, stepper: Stepper, noise: Noise, states: np.ndarray, control: Control | None, lengths: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """f exp(-int c) along one batch of paths, and controls with pieces of several lengths.
+    """f exp(-int c) + int g exp(-int c) along one batch of paths, and controls with pieces of several lengths.
 
     Parameters
     ----------
@@ -234,20 +256,20 @@ def paths(
     ends = [round(time / stepper.time_step) for time in case.times]
     values, weights = np.empty((len(ends), states.shape[1])), np.ones((len(ends), states.shape[1]))
     controls = np.zeros((len(lengths), *values.shape))
-    path = None if case.killing is None else PathIntegral(case.killing, states, stepper.time_step)
+    sums = PathSums(case, states, stepper.time_step)
     bounds = [sorted({*ends, *range(0, ends[-1], length)}) for length in lengths]
     stops = sorted({0, *ends, *(step for some in bounds for step in some)})
     following = [dict(pairwise(some)) for some in bounds]
     for step, stop in pairwise(stops):
-        weight = 1.0 if path is None else np.exp(-path.value)
+        weight = sums.weight
         for part, after in zip(controls, following):
             if step in after:
                 left = [i for i, end in enumerate(ends) if end >= after[step]]
                 remaining = np.array([ends[i] - after[step] for i in left]) * stepper.time_step
                 part[left] += weight * control.piece(states, noise, step, after[step] - step, remaining)
-        states = stepper.advance(states, noise, step, stop - step, None if path is None else path.watch)
+        states = stepper.advance(states, noise, step, stop - step, sums.watch)
         if stop in ends:
             end = ends.index(stop)
-            weights[end] = 1.0 if path is None else np.exp(-path.value)
-            values[end] = case.observable(states) * weights[end]
+            weights[end] = sums.weight
+            values[end] = case.observable(states) * weights[end] + sums.summed
     return values, controls, weights

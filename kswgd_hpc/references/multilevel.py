@@ -104,9 +104,10 @@ class Levels:
         killing = None if self._case.killing is None else systems.observable(system, row.killing, f"{path}.killing")
         case = replace(
             self._case,
-            observable=systems.observable(system, row.observable, f"{path}.observable"),
+            observable=systems.observable(system, self._case.formula, f"{path}.observable"),
             killing=killing,
-            sampler=systems.initial_states(system, system.dimension, row.initial, f"{path}.initial"),
+            source=None if row.source is None else systems.observable(system, row.source, f"{path}.source"),
+            sampler=systems.initial_states(system, system.dimension, self._case.start, f"{path}.initial"),
         )
         return system, case
 
@@ -116,7 +117,7 @@ class Levels:
             return False
         stepper = system.stepper(self._config.ensemble.time_step, self._config.ensemble.scheme)
         whole = isinstance(self._config.system.domain.points, int)
-        return isinstance(stepper, InModes) and whole and row.initial.kind in ("constant", "expression")
+        return isinstance(stepper, InModes) and whole and self._case.start.kind in ("constant", "expression")
 
 
 @dataclass
@@ -245,7 +246,7 @@ def _sampled(comm: MPI.Comm, level: Level, seed: int, index: int, start: int, st
 
 def _differences(level: Level, seed: int, index: int, block: Block) -> np.ndarray:
     """(2, times) sums over one block of what the level adds to the one below, and of its square."""
-    number = level.case.index
+    number = level.case.number
     start, noise = (streams.reference(number, use + index) for use in (8, 32))
 
     def values(of: Level, merged: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mpi4py import MPI
@@ -25,14 +25,16 @@ _LOOKS = 24
 _STEPS = 20_000
 
 
-def estimate(comm: MPI.Comm, case: Case, row: Any, config: Config, plan: Plan, tolerance: float | None) -> tuple:
+def estimate(comm: MPI.Comm, case: Case, config: Config, plan: Plan, tolerance: float | None) -> tuple:
     """(times,) values, bounds on their errors, details. Collective. Raises NotSolvable."""
     if plan.system.dimension > 3:
         raise NotSolvable(f"{plan.system.dimension} dimensions; a grid is for at most 3")
     curved = isinstance(plan.system, ManifoldDiffusion)
-    sampler = lambda *where: case.sampler(config.seed, streams.FEYNMAN_KAC + 2 * case.index, *where[2:])  # noqa: E731
-    nodes, weights = start_nodes(row.initial, sampler, plan.system.dimension, curved, case.trajectories)
-    problem = Problem(_box(case, config, plan, nodes), case.observable, case.killing, nodes, weights, case.times)
+    sampler = lambda *where: case.sampler(config.seed, streams.FEYNMAN_KAC + 2 * case.number, *where[2:])  # noqa: E731
+    starts = start_nodes(case.start, sampler, plan.system.dimension, curved, case.trajectories)
+    box = _box(case, config, plan, starts.nodes)
+    source = case.source if case.boundary is None else None
+    problem = Problem(box, case.observable, case.killing, starts, case.times, source, case.boundary)
     return solve(comm, problem, tolerance)
 
 
@@ -40,7 +42,7 @@ def principal_eigenvalue(comm: MPI.Comm, case: Case, config: Config, plan: Plan,
     """(1,) smallest eigenvalue of L + c, a bound on its error, details. Collective. Raises NotSolvable."""
     if plan.system.dimension > 3:
         raise NotSolvable(f"{plan.system.dimension} dimensions; a grid is for at most 3")
-    nodes = case.sampler(config.seed, streams.reference(case.index, 1), 0, 1)
+    nodes = case.sampler(config.seed, streams.reference(case.number, 1), 0, 1)
     return principal_eigenvalue_of(comm, _box(case, config, plan, nodes), case.killing, tolerance)
 
 
@@ -59,12 +61,13 @@ def _box(case: Case, config: Config, plan: Plan, nodes: np.ndarray) -> Chart:
 def _visited(case: Case, config: Config, plan: Plan) -> np.ndarray:
     """(d, n) states on paths from the case's starts and from those of the ensemble."""
     system, stepper, seen = plan.system, plan.ensemble.stepper, []
-    longest = max(case.times[-1], config.ensemble.burn_in + min(config.ensemble.duration, 10 * case.times[-1]))
+    ensemble_time = config.ensemble.burn_in + min(config.ensemble.duration, 10 * case.times[-1])
+    longest = ensemble_time if case.steady else max(case.times[-1], ensemble_time)
     steps = min(round(longest / stepper.time_step), _STEPS)
     ensemble: Callable = systems.initial_states(system, system.dimension, config.ensemble.initial, "ensemble.initial")
     for first, sampler in ((0, case.sampler), (_PATHS, ensemble)):
-        states = sampler(config.seed, streams.reference(case.index, 1), first, first + _PATHS)
-        noise, step = Noise(config.seed, streams.reference(case.index, 0), first), 0
+        states = sampler(config.seed, streams.reference(case.number, 1), first, first + _PATHS)
+        noise, step = Noise(config.seed, streams.reference(case.number, 0), first), 0
         for look in range(1, _LOOKS + 1):
             target = steps * look // _LOOKS
             states = stepper.advance(states, noise, step, target - step)

@@ -121,8 +121,8 @@ def _run(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, groups: list[B
 
 def _group(case: Case, stepper: Stepper, seed: int, group: Block, looks: int) -> np.ndarray:
     """(times + looks,) of one group."""
-    stream = streams.reference(case.index, 2)
-    states = case.sampler(seed, streams.reference(case.index, 3), group.start, group.stop)
+    stream = streams.reference(case.number, 2)
+    states = case.sampler(seed, streams.reference(case.number, 3), group.start, group.stop)
     ends = [round(time / stepper.time_step) for time in case.times]
     marks = [round(ends[-1] * (look + 1) / looks) for look in range(looks)]
     log_weight, logarithm, step = np.zeros(group.size), 0.0, 0
@@ -138,7 +138,7 @@ def _group(case: Case, stepper: Stepper, seed: int, group: Block, looks: int) ->
             logarithms[look] = logarithm + top + np.log(weight.mean())
         if weight.sum() ** 2 < _UNEQUAL * group.size * (weight**2).sum():
             logarithm += top + np.log(weight.mean())
-            point = uniforms(np.empty((1, 1)), seed, streams.reference(case.index, 4), group.start, stop)[0, 0]
+            point = uniforms(np.empty((1, 1)), seed, streams.reference(case.number, 4), group.start, stop)[0, 0]
             states, log_weight = states[:, _ancestors(weight, point)].copy(), np.zeros(group.size)
     return np.concatenate([values, logarithms])
 

@@ -10,7 +10,7 @@ from kswgd_hpc.schema.base import Formula, Positive, Section
 
 Size = Annotated[int, Field(ge=2, le=100_000)]
 Bandwidth = Literal["auto", "cross_validated"] | Positive
-Centres = Literal["farthest", "kmeans"]
+Centres = Literal["auto", "farthest", "kmeans"]
 Cells = Annotated[int, Field(ge=2, le=2**20)]
 Period = Positive | Annotated[list[Positive | None], Field(min_length=1)]
 
@@ -29,7 +29,7 @@ class GaussianDictionary(DictionarySection):
 
     kind: Literal["gaussian"]
     size: Size
-    centres: Centres = "farthest"
+    centres: Centres = "auto"
     bandwidth: Bandwidth = "auto"
 
 
@@ -38,7 +38,7 @@ class MaternDictionary(DictionarySection):
 
     kind: Literal["matern"]
     size: Size
-    centres: Centres = "farthest"
+    centres: Centres = "auto"
     bandwidth: Bandwidth = "auto"
     smoothness: Literal["3/2", "5/2"] = "5/2"
 
@@ -48,7 +48,7 @@ class RationalQuadraticDictionary(DictionarySection):
 
     kind: Literal["rational_quadratic"]
     size: Size
-    centres: Centres = "farthest"
+    centres: Centres = "auto"
     bandwidth: Bandwidth = "auto"
     exponent: Positive = 4.0
 
@@ -58,7 +58,7 @@ class WendlandDictionary(DictionarySection):
 
     kind: Literal["wendland"]
     size: Size
-    centres: Centres = "farthest"
+    centres: Literal["farthest", "kmeans"] = "farthest"
     bandwidth: Bandwidth = "auto"
     smoothness: Literal[2, 4] = 2
 
@@ -107,7 +107,7 @@ class IndicatorDictionary(DictionarySection):
 
     kind: Literal["indicator"]
     size: Size | None = None
-    centres: Centres = "kmeans"
+    centres: Literal["farthest", "kmeans"] = "kmeans"
     cells: Cells | Annotated[list[Cells], Field(min_length=1)] | None = None
     period: Period | None = None
 

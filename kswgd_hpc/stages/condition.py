@@ -71,14 +71,13 @@ class Tilt:
 
 
 def conditioned(
-    comm: MPI.Comm, config: Config, plan: Plan, base: Target, sample: Sample, pilot: Pilot, progress: Progress
+    comm: MPI.Comm, config: Config, plan: Plan, base: Target, sample: Sample, progress: Progress
 ) -> tuple[Target, dict[str, Any]]:
     """The target given the condition, and what is told of it. Collective.
 
     Parameters
     ----------
     base : the invariant law; sample : whose records have the values of likelihood and killing rate
-    pilot : that the dictionary was made from
 
     Raises
     ------
@@ -97,7 +96,7 @@ def conditioned(
                 f"kswgd.condition leaves {effective:.1f} of the ensemble's states, expected {_FEWEST:.0f} or more: "
                 "it says of the law what no trajectory did; take more of them, or a weaker condition"
             )
-        dictionary = _dictionary(comm, config, weighted, pilot)
+        dictionary = _dictionary(comm, config, weighted)
         sums = assemble(replace(weighted, dictionary=dictionary), ESTIMATORS["dirichlet"].matrices)
         spectrum, _ = solved(config, plan, sums, ESTIMATORS["dirichlet"])
         found["kswgd/condition/effective_sample_size"] = effective
@@ -142,7 +141,7 @@ def _weighted(comm: MPI.Comm, sample: Sample, tilt: Tilt) -> tuple[Sample, float
     return replace(sample, blocks=blocks, values=(), weight=None, pairs=False), total**2 / max(square, 1e-300)
 
 
-def _dictionary(comm: MPI.Comm, config: Config, sample: Sample, pilot: Pilot) -> Dictionary:
+def _dictionary(comm: MPI.Comm, config: Config, sample: Sample) -> Dictionary:
     """The dictionary, made from records that have weight: elsewhere nothing is known. Collective."""
     parts = []
     for block in sample.blocks:
@@ -152,10 +151,24 @@ def _dictionary(comm: MPI.Comm, config: Config, sample: Sample, pilot: Pilot) ->
     section, coordinates = config.koopman.dictionary, sample.coordinates
     if getattr(section, "size", None) is not None:
         section = section.model_copy(update={"size": min(section.size, len(z))})
-    raw = z * coordinates.scale + coordinates.mean
-    return fit(
-        section, coordinates, replace(pilot, raw=raw), most_modes(config, sample.dictionary.size), True, config.seed
+    if getattr(section, "centres", None) == "auto":
+        section = section.model_copy(update={"centres": "farthest"})
+    pilot = Pilot(
+        coordinates.map,
+        z * coordinates.scale + coordinates.mean,
+        _mobility(comm, sample) * np.outer(coordinates.scale, coordinates.scale),
     )
+    return fit(section, coordinates, pilot, most_modes(config, sample.dictionary.size), True, config.seed)
+
+
+def _mobility(comm: MPI.Comm, sample: Sample) -> np.ndarray:
+    """(c, c) mobility of the coordinates, its mean where it depends on the state. Collective."""
+    if sample.mobility is not None:
+        return sample.mobility
+    c = sample.coordinates.size
+    parts = [np.append(block.mobility.sum(axis=(0, 1)).ravel(), block.pairs) for block in sample.blocks]
+    total = sum_blocks(comm, parts, (c * c + 1,), sample.terms)
+    return (total[:-1] / total[-1]).reshape(c, c)
 
 
 def _of_records(block: Records, sample: Sample, tilt: Tilt) -> np.ndarray:

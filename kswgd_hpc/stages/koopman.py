@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def solved(config: Config, plan: Plan, sums: Sums, estimator: Estimator) -> tupl
     )
     spectrum, space = solve(sums, **vars(problem))
     if koopman.modes == "auto":
-        needed = {*estimator.matrices, "plus", "minus", "c0"}
+        needed = {*estimator.matrices, "ends", "cross", "c0"}
         names = tuple(name for name in matrices_for(config, plan) if name in needed)
         spectrum = spectrum.kept(resolved_modes(spectrum, sums, names, problem))
     return spectrum, space
@@ -80,6 +81,25 @@ def restart_count(config: Config, plan: Plan) -> int:
         return 0  # nothing to restart, or states with a past
     wanted = _RESTARTS_CERTIFIED if config.koopman.certify else _RESTARTS * config.koopman.time_step_error
     return min(wanted, max(64, _RESTART_NUMBERS // plan.ensemble.dimension))
+
+
+def step_errors(spectrum: Spectrum, certificates: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Function of rates (q,) to the errors (q,) that the time step leaves in them; None where nothing is known of it.
+
+    Between the rates of the spectrum they are interpolated, beyond the last they grow with the rate.
+    """
+    known = certificates.get("koopman/rates_time_step_error")
+    if known is None:
+        return None
+    rates, errors = np.abs(spectrum.rates), np.nan_to_num(known)
+    order = np.argsort(rates)
+    rates, errors = rates[order], errors[order]
+
+    def errors_of(others: np.ndarray) -> np.ndarray:
+        size = np.abs(others)
+        return np.interp(size, rates, errors) * np.maximum(1.0, size / rates[-1])
+
+    return errors_of
 
 
 def certificates_of(

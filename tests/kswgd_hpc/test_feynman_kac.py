@@ -172,7 +172,7 @@ def test_powers_of_the_operator_of_a_lag_and_of_the_generator_are_the_same_semig
     slow = Propagator.of(gram, gram @ generator, 0.0, 1e-13, 0.0)
     lagged = Propagator.of(gram, gram @ scipy.linalg.expm(0.1 * generator), 0.1, 1e-13, 0.0)
     for found in (slow, lagged):
-        forward = found.forward(found.project(products), times)
+        forward = found.forward(found.drive(products), times)
         expected = [scipy.linalg.expm(t * generator) @ np.linalg.solve(gram, products) for t in times]
         np.testing.assert_allclose(forward.T, expected, rtol=1e-6, atol=1e-9)
         # from the left: <l(t), f> is the same number
@@ -210,7 +210,7 @@ def test_the_command_says_whether_every_row_agrees(tmp_path):
 def test_a_row_that_is_wrong_by_a_fifth_disagrees(well):
     prediction = well["free"]
     truth = Reference(prediction.values * 1.2, np.full(3, 1e-3), "somebody", 0.0)
-    verdict = Verdict.of(prediction, truth)
+    verdict = Verdict.of(prediction.values, prediction.budget.total, truth)
     assert not verdict.agree.any()
     assert disagreeing({"feynman_kac/free/verdict": verdict.agree}) == ["free"]
 

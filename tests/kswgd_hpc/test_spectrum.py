@@ -162,7 +162,7 @@ def test_matrices_are_distributed_by_rows_and_the_same_as_alone(monkeypatch, pan
     whole = sums(text.replace("SEED", "2"))[2]
     monkeypatch.setattr(galerkin, "REPLICATED", 4)
     monkeypatch.setattr(galerkin, "_ROWS_A_RANK", 4)
-    monkeypatch.setattr(galerkin, "_PANEL", panel)
+    monkeypatch.setattr(galerkin, "PANEL", panel)
     ours = sums(text.replace("SEED", "2"), COMM)[2]
     assert sum(COMM.allgather(ours.rows.stop - ours.rows.start)) == whole.size == 11
     assert set(whole.matrices) == {"c0", "c1", "form", "flux"}
@@ -191,7 +191,7 @@ def test_a_distributed_eigenproblem_gives_the_same_rates(monkeypatch, estimator,
     redundant = estimate(text, COMM)
     monkeypatch.setattr(galerkin, "REPLICATED", 8)
     monkeypatch.setattr(galerkin, "_ROWS_A_RANK", 40 // owners)
-    monkeypatch.setattr(galerkin, "_PANEL", 500)
+    monkeypatch.setattr(galerkin, "PANEL", 500)
     monkeypatch.setattr(whitening, "_BLOCK", 7)
     distributed = estimate(text, COMM)
     np.testing.assert_allclose(distributed.rates, redundant.rates, rtol=1e-6)
