@@ -212,7 +212,7 @@ def _digits(ready: StudyPlan, run: StudyRun) -> Section:
     labels = np.load(ready.directory / digits.LABELS)
     held_out = np.load(ready.directory / digits.HELD_OUT)
     found = _particles(run, ready.study.methods)
-    found.pop("initial")
+    found["start"] = found.pop("initial")
     parts = [_digit_picture(name, rows, training) for name, rows in found.items()]
     classify, score = _classifier(training, labels)
     counts = {_label(name): np.bincount(classify(rows), minlength=10) / len(rows) for name, rows in found.items()}
