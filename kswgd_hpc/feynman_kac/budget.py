@@ -278,11 +278,13 @@ def coarse_error(values: np.ndarray, near: np.ndarray, far: np.ndarray, gain: np
     """(times,) error of values from their distances (times,) to those of coarser dictionaries, near and far.
 
     The near distance is about the error of the near dictionary. That of the whole is smaller by as much as the near one
-    is smaller than the far one, where that converges, or by the gain of what the operator leaves over.
+    is smaller than the far one, where that converges, or by the gain of what the operator leaves over. A near one that
+    is farther than the far one is an accident, as functions that few pairs determine are, and says nothing of the whole.
     """
     near, far, size = _smooth(near), _smooth(far), np.maximum(np.abs(values), 1e-300)
     if not np.isfinite(far).all():
         return near * gain
+    near = np.minimum(near, far)
     ratio = np.sqrt(((near / size) ** 2).mean() / max(((far / size) ** 2).mean(), 1e-300))
     return near * (np.minimum(gain, ratio / (1 - ratio)) if ratio < _SLOWEST_GAIN else gain)
 
