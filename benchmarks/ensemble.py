@@ -8,6 +8,7 @@ grid. With --compile: seconds until a first step, with an empty cache of compile
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -120,7 +121,9 @@ def compile_times() -> None:
 
 def main() -> None:
     """Print the table."""
-    if "--compile" in sys.argv[1:]:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ensemble", description=__doc__.splitlines()[0])
+    parser.add_argument("--compile", action="store_true", help="seconds until a first step instead")
+    if parser.parse_args().compile:
         compile_times()
         return
     with threadpoolctl.threadpool_limits(1):

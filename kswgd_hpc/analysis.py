@@ -94,6 +94,7 @@ class Committors:
         if self.counts is not None:
             for way, (rate, error) in self.counts.rates(self.interval).items():
                 values |= {f"{path}/counted_rate_{way}": rate, f"{path}/counted_rate_{way}_error": error}
+            values[f"{path}/unseen"] = self.counts.unseen
             events = self.counts.events_ab.sum(), self.counts.events_ba.sum()
             values |= {f"{path}/counted_ab": int(events[0]), f"{path}/counted_ba": int(events[1])}
         return values
@@ -115,9 +116,11 @@ def _counts(sample: Sample) -> Counts:
 
     def add(block: Records, parts: dict[str, np.ndarray]) -> None:
         for number, mine in group_records(sample, block):
-            parts["counts"][number] += count_transitions(block.labels[mine[0] : mine[-1] + 2])
+            labels = block.labels[mine[0] : mine[-1] + 2]
+            parts["counts"][number, :4] += count_transitions(labels)
+            parts["counts"][number, 4] += count_transitions(labels[::2])[:2].sum()
 
-    shapes = {"counts": (groups, 4)}
+    shapes = {"counts": (groups, 5)}
     return Counts(*sum_items(sample.comm, sample.blocks, add, shapes, sample.terms)["counts"].reduced(sample.comm).T)
 
 

@@ -34,6 +34,8 @@ def _check_simulation(config: Config) -> None:
         _whole_steps(f"ensemble.{key}", getattr(ensemble, key), ensemble.time_step)
     if ensemble.lag_time is not None and ensemble.duration < ensemble.lag_time:
         raise ValueError(f"ensemble.duration {ensemble.duration:g} is shorter than lag_time {ensemble.lag_time:g}")
+    if config.kswgd is not None:
+        _whole_steps("kswgd.spread", config.kswgd.spread, ensemble.time_step)
     if config.kswgd is not None and config.kswgd.relaxation != "auto":
         _whole_steps("kswgd.relaxation", config.kswgd.relaxation, ensemble.time_step)
     for row in config.validation.feynman_kac:
@@ -84,8 +86,6 @@ def _check_data(config: Config) -> None:
     if config.kswgd is not None and config.kswgd.initial.kind in ("constant", "expression"):
         kind = config.kswgd.initial.kind
         raise ValueError(f"kswgd.initial.kind: {kind} is one point, which only dynamics would spread; use gaussian")
-    if config.kswgd is not None and config.kswgd.relaxation != 0:
-        raise ValueError("kswgd.relaxation needs a system that can be simulated, and data cannot")
     if koopman is None:
         return
     if koopman.estimator == "generator":

@@ -110,7 +110,7 @@ def _costs(method: str, group: str, data: dict, attributes: dict) -> dict[str, f
 def _simulated(method: str, data: dict) -> float:
     """Time that the system's own dynamics is run for on the way of the particles."""
     if method == "kswgd":
-        return float(data["kswgd/relaxation_time"])
+        return float(data["kswgd/spread_time"] + data["kswgd/relaxation_time"])
     return float(data["kswgd/baselines/langevin/time"]) if method == "langevin" else 0.0
 
 

@@ -166,6 +166,7 @@ def eigenpairs(
     part: Part,
     symmetric: bool = True,
     options: Mapping[str, object] | None = None,
+    left: bool = True,
 ) -> Eigenpairs:
     """Leading eigenpairs of a matrix that this process holds, or of an operator. Collective on the operator's ranks.
 
@@ -175,6 +176,7 @@ def eigenpairs(
     count : pairs wanted
     part : largest (real), largest_magnitude, or smallest of something positive definite
     options : PETSc options such as eps_tol, set before the solver reads the options database
+    left : whether left vectors are wanted where they are not the right ones
 
     Returns
     -------
@@ -186,21 +188,22 @@ def eigenpairs(
     """
     if isinstance(problem, np.ndarray) and not (symmetric and part == "largest"):
         matrix = dense_matrix(MPI.COMM_SELF, problem, len(problem))
-        return _krylov_schur(matrix, count, part, symmetric, options)
+        return _krylov_schur(matrix, count, part, symmetric, options, left)
     if isinstance(problem, np.ndarray):
         small = problem.size <= _IN_CACHE
         matrix = shell_matrix(_Symmetric(problem) if small else _Rounded(problem))
-        pairs = _krylov_schur(matrix, count, part, symmetric, options)
+        pairs = _krylov_schur(matrix, count, part, symmetric, options, left)
         return pairs if small else _rotated(problem, pairs)
     # the inverse of an operator is applied as a whole: its largest eigenvalues are wanted
     inverted = part == "smallest"
     matrix = shell_matrix(problem, inverted)
-    pairs = _krylov_schur(matrix, count, "largest" if inverted else part, symmetric, options)
+    pairs = _krylov_schur(matrix, count, "largest" if inverted else part, symmetric, options, left)
     return pairs._replace(values=1 / pairs.values, residuals=pairs.residuals / pairs.values**2) if inverted else pairs
 
 
-def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, options) -> Eigenpairs:
+def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, options, left: bool) -> Eigenpairs:
     """SLEPc's solution; destroys the matrix."""
+    left = left and not symmetric
     eps = SLEPc.EPS().create(matrix.getComm())
     start = matrix.createVecRight()
     first, last = start.getOwnershipRange()
@@ -213,7 +216,7 @@ def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, op
         eps.setDimensions(count, PETSc.DECIDE, PETSc.DECIDE)
         # errors of the eigenvalues of a symmetric problem are the square of this
         eps.setTolerances(1e-10 if symmetric else 1e-12, 1000)
-        eps.setTwoSided(not symmetric)
+        eps.setTwoSided(left)
         eps.setInitialSpace(start)
         _select(eps, part)
         database = PETSc.Options()
@@ -221,7 +224,7 @@ def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, op
             database[name] = value
         eps.setFromOptions()
         converge(eps, count)
-        return _collect(eps, matrix, count, symmetric)
+        return _collect(eps, matrix, count, symmetric, left)
     finally:
         start.destroy()
         eps.destroy()
@@ -256,7 +259,7 @@ def converge(eps: SLEPc.EPS, count: int) -> None:
     raise SpectrumError(f"SLEPc did not converge: {text}")
 
 
-def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> Eigenpairs:
+def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool, sided: bool) -> Eigenpairs:
     real, imaginary = matrix.createVecs()
     total = min(eps.getConverged(), count + (0 if symmetric else 1))
     values, columns, left = [], [], []
@@ -265,7 +268,7 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> 
             value = eps.getEigenpair(i, real, imaginary)
             columns.append(_whole(real) + 1j * _whole(imaginary))
             values.append(complex(value))
-            if not symmetric:
+            if sided:
                 eps.getLeftEigenvector(i, real, imaginary)
                 left.append(_partner(columns[-1], _whole(real) + 1j * _whole(imaginary)))
         residuals = [eps.computeError(i, SLEPc.EPS.ErrorType.ABSOLUTE) for i in range(total)]
@@ -275,7 +278,7 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool) -> 
     values, vectors = np.array(values), np.array(columns).T
     if symmetric:
         return Eigenpairs(values.real, np.ascontiguousarray(vectors.real), None, np.array(residuals))
-    return Eigenpairs(values, vectors, np.array(left).T, np.array(residuals))
+    return Eigenpairs(values, vectors, np.array(left).T if sided else None, np.array(residuals))
 
 
 def _partner(right: np.ndarray, left: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ PANEL = 2**24  # numbers of a panel: 128 MB
 _SYMMETRIC = ("ends", "cross", "c0", "l0")
 # pairs of the longest paths whose products are shared: each more costs memory, and beyond `REPLICATED` there is little
 _PATH, _PATH_IN_PANELS = 4, 2
+_EDGES = 256  # rows that are worth a product
 _FEW = 8  # pairs that follow each other, in strides of a lag, from which on `edmd` gains by it
 
 
@@ -273,6 +274,7 @@ class _Panel:
         self._longest = _PATH if p <= REPLICATED else _PATH_IN_PANELS
         self._waves: np.ndarray | None = None  # (longest + 1, rows, columns) of each cosine, not yet in the parts
         self._turns: np.ndarray | None = None  # (2, p, p) of `edmd`: the symmetric part, and products of `turns`
+        self._edges: list[tuple[np.ndarray, np.ndarray]] = []  # features at the ends of chains, not yet in c0
 
     def _vector_lengths(self) -> dict[str, int]:
         p = self.sample.dictionary.size
@@ -315,8 +317,15 @@ class _Panel:
         if self._turns is None:
             self._turns = np.zeros((2, self.stop, self.stop))
         self._product(self._turns[1].T, "c1", *turns(pairs.features, found))
-        for half, rows in ((0.5, pairs.x[:edge]), (-0.5, pairs.y[-edge:])):
-            dsyrk(half, rows.T, beta=1.0, c=parts["c0"], trans=0, lower=0, overwrite_c=1)
+        self._edges.append((pairs.x[:edge].copy(), pairs.y[-edge:].copy()))
+        if sum(len(x) for x, _y in self._edges) >= _EDGES:
+            self._add_edges(parts)
+
+    def _add_edges(self, parts: dict[str, np.ndarray]) -> None:
+        """To c0, half of what x has and y has not, less half of the contrary."""
+        for half, rows in zip((0.5, -0.5), zip(*self._edges, strict=True), strict=False):
+            dsyrk(half, np.concatenate(rows).T, beta=1.0, c=parts["c0"], trans=0, lower=0, overwrite_c=1)
+        self._edges.clear()
 
     def _add_waves(self, features: np.ndarray, found: list[np.ndarray]) -> None:
         if self._waves is None:
@@ -335,6 +344,7 @@ class _Panel:
         if "ends" in self.names:
             fold(parts["ends"].T, parts["cross"].T, self._waves, values, 1.0, self.whole)
         else:
+            self._add_edges(parts)
             fold(parts["c0"].T, self._turns[0], self._waves, values, 0.5, True)
             fold_turns(parts["c1"].T, *self._turns)
 

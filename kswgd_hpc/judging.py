@@ -33,7 +33,7 @@ _REFERENCE_WORK = 5e9  # multiplications that distances within the reference may
 _SAMPLES = 6  # beside the reference that are drawn exactly, to tell the floor from
 _FLOORS = (6, 12)  # samples for the floor, at least and at most
 _FLOOR_WORK = 1e11  # multiplications that floors may cost
-_DRAWN = 256  # draws of one block
+_DRAWN = 512  # draws of one block
 _STRUCTURE = 16  # modes of the structure factor
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]

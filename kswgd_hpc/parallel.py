@@ -135,14 +135,14 @@ class FixedSum:
     def reduced(self, comm: MPI.Comm) -> np.ndarray:
         """The sum over all ranks, on every rank, in the same layout. Collective."""
         comm.Allreduce(MPI.IN_PLACE, self.total.T, op=MPI.SUM)
-        return np.ldexp(self.total.astype(float), -self.exponent)
+        return self.total * 2.0**-self.exponent
 
     def scattered(self, comm: MPI.Comm, ranges: list[tuple[int, int]]) -> np.ndarray:
         """The sum over all ranks of the columns that a rank owns, transposed: (columns, n). Collective."""
         first, last = ranges[comm.rank]
         rows = np.empty((last - first, self.total.shape[0]), dtype=np.int64)
         comm.Reduce_scatter(self.total.T, rows, [(b - a) * rows.shape[1] for a, b in ranges], op=MPI.SUM)
-        return np.ldexp(rows.astype(float), -self.exponent)
+        return rows * 2.0**-self.exponent
 
 
 def sum_items(

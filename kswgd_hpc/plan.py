@@ -48,7 +48,7 @@ class Plan:
     label : number of the set that a state is in, see `systems.membership`, where there are sets
     particles : sampler of their initial states; start : not zero on the states of the ensemble that they start from
     by_generator : whether predictions project the generator; else the operator of the lag
-    smooth : observables and killing rates on which the generator can act
+    smooth : observables, killing rates and moments of modes, on which the generator can act
     """
 
     system: Any
@@ -115,7 +115,17 @@ def build(config: Config) -> Plan:
         _label(config, system, d),
         start,
         by_generator,
-        tuple(feynman_kac.smooth_formulas(cases, system, mobility)) if by_generator else (),
+        _smooth(config, system, cases, observed, mobility) if by_generator else (),
+    )
+
+
+def _smooth(config: Config, system, cases: list[feynman_kac.Case], observed: CoordinateMap, mobility) -> tuple:
+    """Functions beside the dictionary in whose span predictions are made."""
+    spec = config.koopman.dictionary
+    polynomial = spec.kind == "polynomial" and spec.degree > 1
+    return (
+        *feynman_kac.smooth_formulas(cases, system, mobility),
+        *feynman_kac.moments_of_modes(system, mobility, observed, polynomial),
     )
 
 
@@ -296,6 +306,13 @@ def _check_dynamics(config: Config, system) -> None:
         return
     estimator = config.koopman.estimator
     field = isinstance(system, SemilinearEquation)  # nearly reversible ones are common: the pipeline says so
+    if field and config.system.equation in ("heat", "advection_diffusion"):
+        slowest = system.rates.min() + min(config.system.parameters.get("damping", 0.0), 0.0)
+        if slowest < 0:
+            raise ConfigurationError(
+                f"system.parameters.damping: a mode of this linear equation grows at the rate {-slowest:.4g}, so that "
+                "it has no invariant law; more damping gives it one"
+            )
     if estimator == "reversible" and system.reversible is False and not field:
         also = ", or dirichlet for the rates of its symmetric part" if system.elliptic else ""
         raise ConfigurationError(
@@ -433,7 +450,7 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
         plan.ensemble.segments,
         drift,
         mobility,
-        feynman_kac.formulas_of(plan.cases),
+        feynman_kac.formulas_of(plan.cases) | {formula.text: formula.value for formula in plan.smooth},
         () if plan.by_generator else tuple({case.rate: None for case in plan.cases if case.killing is not None}),
         {formula.text: formula.generator for formula in plan.smooth}
         | {text: boundary.level_rate for text, boundary in boundaries.items()},
@@ -449,12 +466,13 @@ def _dictionary(config: Config) -> AnyDictionary:
 
     Far centres hold functions that a few visits determine, and a lagged estimator mixes them with the modes. They are
     wanted where particles or predictions start out there, and where functions have to bend on a barrier that is hardly
-    visited: the Dirichlet form has no other way to see how high it is.
+    visited: the Dirichlet form, and weights by the generator, have no other way to see how high it is.
     """
     spec = config.koopman.dictionary
     if getattr(spec, "centres", None) != "auto":
         return spec
-    far = not config.koopman.lagged or config.kswgd is not None or bool(config.validation.feynman_kac)
+    koopman = config.koopman
+    far = not koopman.lagged or koopman.reweight or config.kswgd is not None or config.validation.feynman_kac
     return spec.model_copy(update={"centres": "farthest" if far else "kmeans"})
 
 

@@ -67,6 +67,19 @@ class Records:
         values = {name.removeprefix("values "): a for name, a in arrays.items() if name.startswith("values ")}
         return cls(**{name: a for name, a in arrays.items() if not name.startswith("values ")}, values=values)
 
+    def thinned(self, factor: int) -> Records:
+        """Every factor-th pair in time alone."""
+        kept = slice(None, None, factor)
+        return replace(
+            self,
+            x=self.x[kept],
+            y=self.y[kept],
+            group=self.group[kept],
+            values={name: array[kept] for name, array in self.values.items()},
+            drift=None if self.drift is None else self.drift[kept],
+            mobility=None if self.mobility is None else self.mobility[kept],
+        )
+
     @property
     def nbytes(self) -> int:
         """Memory held."""

@@ -44,6 +44,7 @@ _AFFECTS = {
     "kswgd.stop": "transport",
     "kswgd.time": "transport",
     "kswgd.snapshots": "transport",
+    "kswgd.spread": "transport",
     "kswgd.relaxation": "transport",
     "kswgd.baselines": "transport",
     "kswgd.baseline_steps": "transport",

@@ -16,6 +16,7 @@ import numpy as np
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
 from kswgd_hpc.eigensolver import Eigenpairs, Operator, eigenpairs
+from kswgd_hpc.enrichment import enriched
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.estimators import Estimator, weighted_sum
 from kswgd_hpc.galerkin import Form, Sums, coarsened, group_sums
@@ -275,28 +276,28 @@ def fit(
     return Fit(fitted, values, right, dual, residuals, spread, resolved, floor), space
 
 
-def leading_pairs(space: Space, estimator: Estimator, count: int, options=None) -> tuple:
-    """Values by ascending rate, vectors of unit norm and fixed sign, left vectors with w^H v = 1, residuals."""
+def leading_pairs(space: Space, estimator: Estimator, count: int, options=None, both: bool = True) -> tuple:
+    """Values by ascending rate, vectors of unit norm and fixed sign, left ones with w^H v = 1 if `both`, residuals."""
     operator, basis = space.operator(estimator.left(space.sums), estimator.symmetric), None
     if estimator.limited:
         basis = estimator.compress(operator, space.expand(np.eye(space.sums.size)), count)
         operator = basis.T @ operator @ basis
-    pairs = _leading(operator, space.size if basis is None else basis.shape[1], estimator, count, options)
+    pairs = _leading(operator, space.size if basis is None else basis.shape[1], estimator, count, options, both)
     values, vectors, left = pairs.values, pairs.vectors, pairs.left
     if basis is not None:
-        vectors, left = basis @ vectors, basis @ left
+        vectors, left = basis @ vectors, None if left is None else basis @ left
     vectors = _fix_phase(vectors)
     if left is not None:
         left = left / np.conj((left.conj() * vectors).sum(axis=0))
     return values, vectors, left, pairs.residuals
 
 
-def _leading(operator: np.ndarray | Operator, size: int, estimator: Estimator, count: int, options) -> Eigenpairs:
+def _leading(operator: np.ndarray | Operator, size: int, estimator: Estimator, count: int, options, both) -> Eigenpairs:
     """The `count` pairs of the slowest rates in order, of an operator on `size` components; of a complex pair both."""
     count = min(count, size)
     # those nearest to zero are not all of the slowest, where there is rotation
     wanted = count if estimator.symmetric or estimator.part != "smallest" else min(2 * count, size)
-    pairs = eigenpairs(operator, wanted, estimator.part, estimator.symmetric, options)
+    pairs = eigenpairs(operator, wanted, estimator.part, estimator.symmetric, options, both)
     order = estimator.order(pairs.values)
     if estimator.symmetric:
         return pairs.taken(order[:count])
@@ -351,16 +352,33 @@ def _resolved(space: Space, estimator: Estimator, values, spread, overlap: float
 
 
 def _dictionary_error(sums: Sums, estimator: Estimator, regularization: float, rates, lag_time, options) -> np.ndarray:
-    """(k,) change of each rate when a coarser dictionary of half the size is used. Collective."""
-    error = np.full(len(rates), np.nan)
+    """(k,) change of each rate with a richer dictionary, or with one of half the size. Collective."""
+
+    def by(other: Sums) -> np.ndarray:
+        space = Space(other, regularization)
+        count = min(len(rates), space.size)
+        fitted = space.shared(lambda: leading_pairs(space, estimator, count, options, both=False)[0])
+        return estimator.rates(_less_optimistic(space, estimator, fitted), lag_time)
+
+    both = enriched(sums, estimator)
+    if both is not None:
+        return _distances(rates if both[0] is sums else by(both[0]), by(both[1]), len(rates))
     if sums.size < 4:
-        return error
-    coarse = Space(coarsened(sums, sums.sample.dictionary.coarsening()), regularization)
-    count = min(len(rates), coarse.size)
-    fitted = coarse.shared(lambda: leading_pairs(coarse, estimator, count, options)[0])
-    found = estimator.rates(_less_optimistic(coarse, estimator, fitted), lag_time)
-    if not estimator.symmetric:  # complex rates have no order to compare them in: the nearest
-        return np.abs(found[None, :] - rates[:, None]).min(axis=1)
+        return np.full(len(rates), np.nan)
+    return _distances(rates, by(coarsened(sums, sums.sample.dictionary.coarsening())), len(rates))
+
+
+def _distances(rates: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
+    """(count,) distance of each rate from its counterpart, NaN where there is none.
+
+    Real rates are compared in their order, so that a missing one shows; complex ones have none: the nearest.
+    """
+    found = np.full(count, np.nan)
+    rotating = any((np.abs(some.imag) > 1e-9 * np.abs(some)).any() for some in (rates, others))
     with np.errstate(invalid="ignore"):
-        error[: len(found)] = np.abs(found - rates[: len(found)])
-    return error
+        if rotating:
+            found[: len(rates)] = np.abs(others[None, :] - rates[:, None]).min(axis=1)
+        else:
+            both = min(count, len(rates), len(others))
+            found[:both] = np.abs(np.sort(others.real)[:both] - np.sort(rates.real)[:both])
+    return found

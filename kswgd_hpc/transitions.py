@@ -325,12 +325,26 @@ class Counts:
     """Transitions seen in long trajectories: events a -> b and b -> a, and times that a, b was the last visited.
 
     All (groups,) arrays; times in records.
+    rarely : transitions of both kinds that are seen at every second record alone; None where that was not counted
     """
 
     events_ab: np.ndarray
     events_ba: np.ndarray
     time_a: np.ndarray
     time_b: np.ndarray
+    rarely: np.ndarray | None = None
+
+    @property
+    def unseen(self) -> float:
+        """Share by which rates of sets that are watched at all times are higher, NaN where too little was seen.
+
+        Visits too short for the records cost rates the square root of the distance between records: what is lost when
+        that is doubled tells what is lost at all. Source: Broadie, Glasserman and Kou 1997, for barriers.
+        """
+        if self.rarely is None or not self.rarely.sum() > 0:
+            return np.nan
+        lost = (self.events_ab.sum() + self.events_ba.sum()) / self.rarely.sum() - 1
+        return float(max(lost, 0.0) / (np.sqrt(2) - 1))
 
     def rates(self, interval: float) -> dict[str, tuple[float, float]]:
         """Rate and standard error by name, NaN where a set was never left behind."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
+from numba import njit
 
 from spde.errors import SpdeError
 
@@ -93,21 +94,37 @@ def draw_site(table, group, anchor, precision, choice, shift, low: float, step: 
     m = (table.shape[1] - len(STENCIL)) // FINE
     reach = m if precision == 0 else int(np.ceil(8.5 / np.sqrt(2 * precision) / step))
     width = min(m, 2 * reach + 2)
-    draws, chunk = np.empty(len(anchor)), max(1, 2**20 // width)
-    for first in range(0, len(anchor), chunk):
-        part = slice(first, first + chunk)
-        delta = shift[part, None]
-        start = np.rint((anchor[part, None] - low) / step - delta).astype(int) - reach
-        node = np.clip(start, 0, m - width) + np.arange(width)
-        v = low + (node + delta) * step
-        log = -precision * (v - anchor[part, None]) ** 2
-        base = np.floor(delta * FINE).astype(int)
-        rows = group[part, None]
-        for offset, coefficient in zip(STENCIL, lagrange(delta * FINE - base)):
-            log += coefficient * table[rows, node * FINE + base + offset - STENCIL[0]]
-        cumulated = np.cumsum(np.exp(log - log.max(axis=1, keepdims=True)), axis=1)
-        index = np.sum(cumulated < choice[part, None] * cumulated[:, -1:], axis=1)
-        draws[part] = v[np.arange(len(v)), np.minimum(index, width - 1)]
+    base = np.floor(shift * FINE).astype(np.int64)
+    coefficients = np.stack(lagrange(shift * FINE - base), axis=1)
+    rows = np.ascontiguousarray(np.broadcast_to(group, len(anchor)))
+    table, anchor = np.ascontiguousarray(table), np.ascontiguousarray(anchor, dtype=float)
+    return _draws(table, rows, anchor, precision, choice, shift, base, coefficients, low, step, reach, width)
+
+
+@njit(cache=True, nogil=True)
+def _draws(table, group, anchor, precision, choice, shift, base, coefficients, low, step, reach, width):
+    """The loop of `draw_site`: by column, logarithms at `width` nodes around the anchor, and the one that is picked."""
+    m = (table.shape[1] - coefficients.shape[1]) // FINE
+    draws, log = np.empty(len(anchor)), np.empty(width)
+    for j in range(len(anchor)):
+        start = int(np.rint((anchor[j] - low) / step - shift[j])) - reach
+        start = min(max(start, 0), m - width)
+        largest = -np.inf
+        for i in range(width):
+            away = low + (start + i + shift[j]) * step - anchor[j]
+            log[i] = -precision * away * away
+            place = (start + i) * FINE + base[j]
+            for k in range(coefficients.shape[1]):
+                log[i] += coefficients[j, k] * table[group[j], place + k]
+            largest = max(largest, log[i])
+        total = 0.0
+        for i in range(width):
+            total += np.exp(log[i] - largest)
+            log[i] = total
+        index = 0
+        while index < width - 1 and log[index] < choice[j] * total:
+            index += 1
+        draws[j] = low + (start + index + shift[j]) * step
     return draws
 
 

@@ -94,6 +94,8 @@ class Expression:
                 self._check(right, depth + 1)
                 if _degree(node) > _MAX_EXPONENT:
                     raise self._refuse(f"an exponent beyond {_MAX_EXPONENT}")
+            case ast.BinOp(op=ast.BitXor()):
+                raise self._refuse("'^' is not a power, write '**',")
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
                 self._check(operand, depth + 1)
             case ast.Constant(value=bool()):

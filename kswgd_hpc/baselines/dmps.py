@@ -12,10 +12,11 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from kswgd_hpc.baselines.ring import TILE, squared_distances
+from kswgd_hpc.baselines.ring import TILE
 from kswgd_hpc.baselines.spectral import flow
 from kswgd_hpc.baselines.task import Task
 from kswgd_hpc.errors import SpectrumError
+from kswgd_hpc.kernel_density import squared_distances
 from kswgd_hpc.metrics import subsample
 from kswgd_hpc.parallel import gather_blocks, local, tiles
 

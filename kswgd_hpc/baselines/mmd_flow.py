@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from kswgd_hpc.baselines.descent import descend
-from kswgd_hpc.baselines.ring import TILE, squared_distances
+from kswgd_hpc.baselines.ring import TILE
 from kswgd_hpc.baselines.task import Task
+from kswgd_hpc.kernel_density import squared_distances
 from kswgd_hpc.metrics import median_distance
 from kswgd_hpc.parallel import tiles
 

@@ -113,11 +113,3 @@ class Ring:
 def _owner(block: Block, blocks: int, ranks: int) -> int:
     """The rank whose share `parallel.local` puts a block in."""
     return (ranks * (block.index + 1) - 1) // blocks
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, m) squared Euclidean distances between rows (n, c) and (m, c); rounding is kept off the negative side."""
-    distances = -2 * (a @ b.T)
-    distances += (a**2).sum(axis=1)[:, None]
-    distances += (b**2).sum(axis=1)
-    return np.maximum(distances, 0.0, out=distances)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from kswgd_hpc.baselines.descent import descend
-from kswgd_hpc.baselines.ring import squared_distances
 from kswgd_hpc.baselines.task import Task
+from kswgd_hpc.kernel_density import squared_distances
 from kswgd_hpc.metrics import subsample
 from kswgd_hpc.parallel import gather_blocks
 

@@ -2,9 +2,10 @@
 
 A dictionary works on scaled coordinates z and gives values, the gradient of a linear combination, the Dirichlet form,
 the generator's action, and a coarser dictionary of half the size within its span, for the dictionary's share of the
-error. Where the values at z are known already they are passed on as `values`. All array work goes through the array's
-own module: NumPy on the host, CuPy on a GPU. Kinds of which few functions are not zero at a point also give rows of
-indices and values: see `SparseDictionary`.
+error. Of functions each of which has a part of its own, such as powers, no half is like the whole: those have an
+`enrichment` instead, a larger dictionary whose span holds theirs. Where the values at z are known already they are
+passed on as `values`. All array work goes through the array's own module: NumPy on the host, CuPy on a GPU. Kinds of
+which few functions are not zero at a point also give rows of indices and values: see `SparseDictionary`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ class Dictionary(Protocol):
         """What the dictionary is made from, for the results; see `restore`."""
 
 
+def enrichment(dictionary: Dictionary) -> Dictionary | None:
+    """A larger dictionary to compare with, None where the comparison is with half of the dictionary."""
+    return dictionary.enrichment() if hasattr(dictionary, "enrichment") else None
+
+
 _CLASSES = (
     GaussianDictionary,
     MaternDictionary,
@@ -136,6 +142,7 @@ __all__ = [
     "VoronoiDictionary",
     "WendlandDictionary",
     "combinations",
+    "enrichment",
     "on_device",
     "restore",
 ]

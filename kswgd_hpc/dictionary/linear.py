@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array, eye_array
 
 from kswgd_hpc.backend import array_module
+from kswgd_hpc.dictionary.polynomial import PolynomialDictionary
 
 
 class LinearDictionary:
@@ -57,6 +58,10 @@ class LinearDictionary:
     def coarsening(self) -> csr_array:
         """(p, p // 2) map to half as many functions: the first."""
         return eye_array(self.size, max(1, self.size // 2), format="csr")
+
+    def enrichment(self) -> PolynomialDictionary | None:
+        """The functions and all products of two of them, None where those are too many to try."""
+        return PolynomialDictionary(self.size, 1).enrichment()
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `LinearDictionary` is made from."""

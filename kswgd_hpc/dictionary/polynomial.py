@@ -7,6 +7,8 @@ import numpy as np
 from kswgd_hpc.backend import array_module
 from kswgd_hpc.dictionary.products import ProductDictionary, by_order, count_by_order
 
+_MOST = 1000  # functions of a dictionary that is only looked at for the error of a smaller one
+
 
 class PolynomialDictionary(ProductDictionary):
     """Products of normalised Hermite polynomials of total degree 1..degree, ordered by degree.
@@ -46,6 +48,13 @@ class PolynomialDictionary(ProductDictionary):
             slope[1:] = xp.sqrt(xp.arange(1, self.degree + 1, dtype=float))[:, None, None] * found[-1][:-1]
             found.append(slope)
         return found
+
+    def enrichment(self) -> PolynomialDictionary | None:
+        """Polynomials of one degree more, None where those are too many to try."""
+        coordinates = self.factors.shape[1]
+        if self.count(coordinates, self.degree + 1) > _MOST:
+            return None
+        return PolynomialDictionary(coordinates, self.degree + 1)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """What `PolynomialDictionary` is made from."""

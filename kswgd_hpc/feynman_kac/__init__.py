@@ -5,6 +5,7 @@ the states of the ensemble: what the dictionary represents exactly comes out exa
 few transitions they made. Otherwise it is the operator of one lag.
 """
 
+from kswgd_hpc.feynman_kac.bands import moments_of_modes
 from kswgd_hpc.feynman_kac.case import Case, SmoothFormula, formulas_of, smooth_formulas
 from kswgd_hpc.feynman_kac.entries import cases_of
 from kswgd_hpc.feynman_kac.features import Features, reduced
@@ -17,6 +18,7 @@ __all__ = [
     "SmoothFormula",
     "cases_of",
     "formulas_of",
+    "moments_of_modes",
     "predict",
     "reduced",
     "smooth_formulas",

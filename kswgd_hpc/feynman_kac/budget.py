@@ -156,7 +156,7 @@ class Influence:
         here, there = seen.z @ self._of_z, seen.moved @ self._of_moved
         projected, sums, here = np.split(here, [3, 3 + 2 * width], axis=1)
         here = here.reshape(n, -1, nodes, width)
-        there = self._moved(pairs, here[:, 3:], there.reshape(n, 2, nodes, width), features.by_generator)
+        there = self._moved(pairs, seen, here[:, 3:], there.reshape(n, 2, nodes, width))
         residual, coarse = there[:, 0] - here[:, 1], there[:, 1] - here[:, 2]
         found = ((features.formula(pairs, self.formula) - projected[:, 0]) * weight) @ sums[:, :width]
         found += (here[:, 0] * residual * weight[:, None, None]).sum(axis=(0, 1))
@@ -180,11 +180,11 @@ class Influence:
         """(P, 2 nodes times) all that is multiplied by what the operator makes of z."""
         return np.concatenate([_flat(self.right), _flat(self.half[0])], axis=1)
 
-    def _moved(self, pairs: Pairs, here: np.ndarray, there: np.ndarray, by_generator: bool) -> np.ndarray:
+    def _moved(self, pairs: Pairs, seen: Seen, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """(n, 2, nodes, times) what the killed operator makes of a, from a (..) and what the plain one makes of it."""
         if not self.rate:
             return there
-        if by_generator:
+        if seen.features.by_generator:
             return there - pairs.values[f"f:{self.rate}"][:, None, None, None] * here
         return pairs.values[f"k:{self.rate}"][:, None, None, None] * there
 

@@ -19,6 +19,9 @@ from kswgd_hpc.parallel import cut, local, sum_blocks
 from kswgd_hpc.references import Expansion
 
 _STARTS = 16384
+# no prediction is said to be better than this: errors so small have causes that are not counted, such as means over
+# space by a sum over the grid
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
     basis = rows[0].levels.whole.basis
     for case, row, errors in zip(cases, rows, sampled(features, [row.influence for row in rows], basis, means.count)):
         truncation = np.hypot(coarse_error(row.values, row.near, row.far, errors.gain), row.layer)
+        truncation = np.hypot(truncation, _LEAST * np.abs(row.values))
         budget = Budget(row.step, np.hypot(errors.error, row.spread), truncation, row.projection)
         whole, seconds = row.levels.whole, comm.allreduce(row.seconds)
         control = _control(case, row.levels, features, means)

@@ -38,6 +38,7 @@ class Kswgd(Section):
     stop: Literal["floor", "none"] = "floor"
     time: Positive | None = None
     snapshots: Annotated[list[Positive], Field(min_length=1, max_length=1000)] | None = None
+    spread: NonNegative = 0.0  # time of the dynamics before the transport
     relaxation: Literal["auto"] | NonNegative = 0.0
     baselines: list[Rival] = []
     baseline_steps: dict[Rival, Count] = {}

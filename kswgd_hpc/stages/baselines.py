@@ -12,19 +12,18 @@ from kswgd_hpc.baselines import RIVALS
 from kswgd_hpc.baselines.frame import frame_of
 from kswgd_hpc.baselines.ring import Ring
 from kswgd_hpc.baselines.task import Task
-from kswgd_hpc.checkpoint import UNSAVED
 from kswgd_hpc.config import Config
 from kswgd_hpc.judging import Judge, judge_of
 from kswgd_hpc.parallel import by_block
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.spectrum import Spectrum
-from kswgd_hpc.stages.transport import HISTORY, Particles, spread
+from kswgd_hpc.stages.transport import HISTORY, Dynamics, Particles, spread
 from kswgd_hpc.storage import Rows
 from spde.density import invariant_density
 from spde.spectra import exact_spectrum
 
-_OWN_STAGES = ("galerkin", "transport spectrum", "transport", "relaxation")
+_OWN_STAGES = ("galerkin", "transport spectrum", "spreading", "transport", "relaxation")
 _DATA_STAGES = ("burn-in and pilot", "ensemble")
 
 
@@ -87,30 +86,28 @@ def _of_transport(comm, config: Config, plan: Plan, judge: Judge, datasets: dict
         used = sum(progress.processor_seconds.get(stage, 0.0) for stage in stages)
         found[f"kswgd/comparison/{name}"] = comm.allreduce(used)
     step, ensemble = config.ensemble.time_step, config.ensemble
-    relaxed = 0.0 if plan.system is None else datasets["kswgd/relaxation_time"] / step
+    around = datasets["kswgd/spread_steps"] + datasets["kswgd/relaxation_steps"]
     simulated = 0.0 if plan.system is None else (ensemble.burn_in + ensemble.duration) / step * ensemble.trajectories
-    found["kswgd/comparison/gradient_calls"] = round(relaxed * config.kswgd.particles)
+    found["kswgd/comparison/gradient_calls"] = around * config.kswgd.particles
     found["kswgd/comparison/data_gradient_calls"] = round(simulated)
     found["kswgd/comparison/data_used"] = plan.ensemble.trajectories * plan.ensemble.pairing.records
-    found["kswgd/comparison/steps"] = len(datasets["kswgd/history/step_size"]) + round(relaxed)
+    found["kswgd/comparison/steps"] = len(datasets["kswgd/history/step_size"]) + around
     return found | _whole_path(found, datasets)
 
 
 def _whole_path(found: dict[str, Any], datasets: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The way of the transported particles, with its end and what relaxation makes of it."""
-    flow, time = len(datasets["kswgd/history/step_size"]), float(datasets["kswgd/history/time"][-1])
-    ends = [(flow, time, found["kswgd/comparison/transported/energy_distance"])]
-    if datasets["kswgd/relaxation_time"] > 0:
-        ends.append(
-            (
-                found["kswgd/comparison/steps"],
-                time + datasets["kswgd/relaxation_time"],
-                found["kswgd/comparison/kswgd/energy_distance"],
-            )
-        )
+    """The way of the particles: what spreads them where that was asked for, the flow, its end, and the relaxation."""
     names = [f"kswgd/comparison/history/{name}" for name in HISTORY]
-    seen = datasets[names[0]] < flow
-    return {name: np.append(datasets[name][seen], column) for name, column in zip(names, zip(*ends, strict=True))}
+    steps, times, distances = (datasets[name] for name in names)
+    flow, time = len(datasets["kswgd/history/step_size"]), float(datasets["kswgd/history/time"][-1])
+    before, spread_time = datasets["kswgd/spread_steps"], datasets["kswgd/spread_time"]
+    way = [(0, 0.0, found["kswgd/comparison/initial/energy_distance"])] if before else []
+    way += [(before + s, spread_time + t, x) for s, t, x in zip(steps, times, distances, strict=True) if s < flow]
+    way.append((before + flow, spread_time + time, found["kswgd/comparison/transported/energy_distance"]))
+    if after := datasets["kswgd/relaxation_steps"]:
+        end = spread_time + time + datasets["kswgd/relaxation_time"]
+        way.append((before + flow + after, end, found["kswgd/comparison/kswgd/energy_distance"]))
+    return {name: np.array(column) for name, column in zip(names, zip(*way, strict=True), strict=True)}
 
 
 def _of_rival(
@@ -119,9 +116,9 @@ def _of_rival(
     """Particles, statistics, costs and history of one rival. Collective."""
     task = _task(comm, name, config, plan, spectrum, ensemble)
     ring, seen = task.ring, []
-    start = spread(
-        comm, config, plan, Particles(initial.local, ring.blocks, ring.particles, None), progress, UNSAVED
-    ).states
+    dynamics = Dynamics(config, plan, spectrum.coordinates, ensemble, np.ones(len(ensemble)))
+    first = Particles(initial.local, ring.blocks, ring.particles, None)
+    start = spread(comm, config, dynamics, first, progress).states
 
     def watch(step: int, time: float, states: np.ndarray) -> None:
         sample = judge.sample(states, ring.start, ring.particles)

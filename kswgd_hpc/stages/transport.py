@@ -12,9 +12,11 @@ from mpi4py import MPI
 from kswgd_hpc import backend, decay, metrics, starts, streams, transport
 from kswgd_hpc.checkpoint import UNSAVED, Checkpoint, Keeping
 from kswgd_hpc.config import Config
+from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import on_device
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.judging import Judge
+from kswgd_hpc.kernel_density import KernelDynamics
 from kswgd_hpc.parallel import Block, by_block, gather_blocks, local, span
 from kswgd_hpc.paths import advanced
 from kswgd_hpc.plan import Plan
@@ -108,7 +110,8 @@ def transported_by(
     """
     spec = config.kswgd
     first = _particles(comm, config, plan, target, candidates, pool, weights, progress)
-    started = spread(comm, config, plan, first, progress, checkpoint.stage("transport spreading"))
+    dynamics = Dynamics(config, plan, target.spectrum.coordinates, pool, weights)
+    started = _spread(comm, config, dynamics, first, progress, checkpoint.stage("transport spreading"))
     visits = Visits(spec.snapshots or (), judge and (lambda rows: judge.distance_of(rows, first.start, first.total)))
     with progress.stage("transport", spec.steps) as stage:
         relaxation = _relaxation_time(config, plan, target.spectrum)
@@ -127,8 +130,8 @@ def transported_by(
     if relaxation > 0:
         with progress.stage("relaxation", len(first.blocks)) as tick:
             keeping = checkpoint.stage("transport relaxation")
-            relaxed = _dynamics(config, plan, transported, first, relaxation, streams.RELAXATION, tick, keeping)
-            tick.note = f"time {relaxation:.4g} of the system's own dynamics"
+            relaxed = dynamics.run(transported, first, relaxation, streams.RELAXATION, tick, keeping)
+            tick.note = f"time {relaxation:.4g} of {dynamics.name}"
     particles = {"initial": first.states, "transported": transported, "particles": relaxed}
     with progress.stage("metrics", 1) as stage:
         found, stage.note = compared_with_ensemble(comm, config, pool, weights, particles)
@@ -142,7 +145,10 @@ def transported_by(
         found["ensemble/sample_weights"] = weights
     found |= _decay_datasets(comm, started, target.moving, history, pool, weights, progress)
     return found | {
+        "kswgd/spread_time": spec.spread,
+        "kswgd/spread_steps": dynamics.steps(spec.spread),
         "kswgd/relaxation_time": relaxation,
+        "kswgd/relaxation_steps": dynamics.steps(relaxation),
         "kswgd/history/time": history.time,
         "kswgd/history/mode_means": history.mode_means,
         "kswgd/history/step_size": history.step_size,
@@ -335,13 +341,72 @@ def _relaxation_time(config: Config, plan: Plan, spectrum: Spectrum) -> float:
     wanted = config.kswgd.relaxation
     if wanted != "auto":
         return wanted
-    step = plan.ensemble.stepper.time_step
     time = np.log(max(config.kswgd.particles, 2)) / (2 * spectrum.rates.real[-1]) if len(spectrum.rates) > 1 else 0.0
+    if plan.system is None:
+        return float(time)
+    step = plan.ensemble.stepper.time_step
     return float(np.ceil(time / step - 1e-9) * step)
 
 
+@dataclass(frozen=True)
+class Dynamics:
+    """What runs particles before and after the transport: the system's own dynamics, or that of samples.
+
+    coordinates : that the dictionary sees; pool : (n, d) states of the ensemble; weights : (n,) of them
+    """
+
+    config: Config
+    plan: Plan
+    coordinates: Coordinates
+    pool: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return "Langevin dynamics among the samples" if self.plan.system is None else "the system's own dynamics"
+
+    def stepper(self, time: float) -> tuple[Any, int]:
+        """Stepper, and its number of steps for a time."""
+        if self.plan.system is not None:
+            stepper = self.plan.ensemble.stepper
+            return stepper, round(time / stepper.time_step)
+        even = metrics.drawn(self.pool, self.weights) if np.ptp(self.weights) > 0 else self.pool
+        stepper = KernelDynamics(self.coordinates, self.plan.mobility, even, time)
+        return stepper, stepper.steps
+
+    def steps(self, time: float) -> int:
+        """Number of steps for a time."""
+        return self.stepper(time)[1] if time > 0 else 0
+
+    def run(self, states, first: Particles, time: float, stream: int, tick, keeping: Keeping) -> np.ndarray:
+        """(n, d) states of this rank's particles after a time. Collective."""
+        stepper, steps = self.stepper(time)
+        out = np.empty_like(states)
+        with keeping as kept:
+            for block in first.blocks:
+                rows = slice(block.start - first.start, block.stop - first.start)
+                noise = Noise(self.config.seed, stream, block.start)
+                begin = np.ascontiguousarray(states[rows].T)
+                out[rows] = advanced(stepper, begin, noise, steps, kept, block.index).T
+                tick(1)
+        return out
+
+
+def _spread(
+    comm, config: Config, dynamics: Dynamics, first: Particles, progress: Progress, keeping: Keeping
+) -> Particles:
+    """Particles at the start of the flow: after a time of the dynamics, or so that no two coincide. Collective."""
+    if config.kswgd.spread == 0:
+        return spread(comm, config, dynamics, first, progress, keeping)
+    with progress.stage("spreading", len(first.blocks)) as tick:
+        moved = dynamics.run(first.states, first, config.kswgd.spread, streams.SPREADING, tick, keeping)
+        tick.note = f"time {config.kswgd.spread:.4g} of {dynamics.name}"
+    return replace(first, states=moved, density=None)
+
+
 def spread(
-    comm, config: Config, plan: Plan, first: Particles, progress: Progress, keeping: Keeping = UNSAVED
+    comm, config: Config, dynamics: Dynamics, first: Particles, progress: Progress, keeping: Keeping = UNSAVED
 ) -> Particles:
     """Particles that a deterministic flow can transport: a point mass stays one, so coinciding ones are spread first.
 
@@ -355,32 +420,14 @@ def spread(
     comm.Allreduce(MPI.IN_PLACE, extremes, op=MPI.MAX)
     if (extremes[:d] > -extremes[d:]).any() or config.kswgd.particles == 1:
         return first
-    if plan.system is None:
+    if dynamics.plan.system is None:
         raise ConfigurationError(
             "kswgd.initial: all particles start at one point, which no deterministic flow spreads; use kind: gaussian"
         )
-    progress.say(f"all particles start at one point: spread by the system's own dynamics for time {lag_of(config):g}")
-    moved = _dynamics(
-        config, plan, first.states, first, lag_of(config), streams.SPREADING, lambda _units: None, keeping
-    )
+    time = lag_of(config)
+    progress.say(f"all particles start at one point: spread by the system's own dynamics for time {time:g}")
+    moved = dynamics.run(states, first, time, streams.SPREADING, lambda _units: None, keeping)
     return replace(first, states=moved, density=None)
-
-
-def _dynamics(
-    config: Config, plan: Plan, states, first: Particles, time: float, stream: int, tick, keeping: Keeping
-) -> np.ndarray:
-    """(n, d) states of this rank's particles after running the system's own dynamics for a time. Collective."""
-    stepper = plan.ensemble.stepper
-    steps = round(time / stepper.time_step)
-    out = np.empty_like(states)
-    with keeping as kept:
-        for block in first.blocks:
-            rows = slice(block.start - first.start, block.stop - first.start)
-            noise = Noise(config.seed, stream, block.start)
-            begin = np.ascontiguousarray(states[rows].T)
-            out[rows] = advanced(stepper, begin, noise, steps, kept, block.index).T
-            tick(1)
-    return out
 
 
 def compared_with_ensemble(

@@ -20,6 +20,7 @@ output: {directory: out}
 """
 CUSTOM = ("equation: allen_cahn", "equation: custom\n  diffusivity: 1\n  reaction: REACTION")
 
+
 # name: (what is replaced in SMALL, by what, part of the message)
 REFUSED = {
     "unknown key": ("lag_time:", "lag_tme:", "ensemble.lag_tme: unknown key; did you mean 'lag_time'?"),
@@ -48,6 +49,12 @@ REFUSED = {
         "at most 2048",
     ),
     "sets of fields": ("modes: 8", "modes: 8\n  sets: {A: mean(u) > 1, B: u < 0}", "koopman.sets.B"),
+    "a caret": (CUSTOM[0], CUSTOM[1].replace("REACTION", "u - u^3"), "'^' is not a power, write '**'"),
+    "growth without end": (
+        "equation: allen_cahn",
+        "equation: heat\n  parameters: {damping: -2.0}",
+        "grows at the rate 2",
+    ),
     "lags between records": (
         "modes: 8",
         "modes: 8\n  lag_times: [0.5, 0.7]",

@@ -7,9 +7,9 @@ from mpi4py import MPI
 from kswgd_hpc.baselines import RIVALS, lacking, langevin
 from kswgd_hpc.baselines.dmps import Chart
 from kswgd_hpc.baselines.frame import frame_of
-from kswgd_hpc.baselines.kde_langevin import bandwidth
-from kswgd_hpc.baselines.ring import TILE, Ring, squared_distances
+from kswgd_hpc.baselines.ring import TILE, Ring
 from kswgd_hpc.baselines.task import Task
+from kswgd_hpc.kernel_density import bandwidth, squared_distances
 from kswgd_hpc.metrics import discrepancies, median_distance, pair_means
 from spde.catalogue import named_equation
 from spde.density import invariant_density

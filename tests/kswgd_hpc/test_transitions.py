@@ -172,3 +172,17 @@ def test_a_swarm_from_a_wrong_law_gives_the_rates_of_equilibrium():
     plain = Trajectories(*common, lambda g, lag: pieces(g, lag, False), 9, 1.0)
     unweighted = transitions(Setting(plain, lag, True))
     assert abs(unweighted.flux - truth["flux"]) > 10 * unweighted.errors["flux"]
+
+
+def test_transitions_that_pass_unseen_are_told_from_records_twice_as_far_apart():
+    rng, x, rho, every = np.random.default_rng(0), np.zeros(256), np.exp(-0.002), 32
+    labels = np.empty((40_000, 256), dtype=np.int8)
+    for row in labels:
+        x = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=256)
+        row[:] = np.where(x < -0.8, A, np.where(x > 0.8, B, OUTSIDE))
+    seen, rarely, finely = (count_transitions(labels[::n])[:2].sum() for n in (every, 2 * every, 1))
+    zero = np.zeros(1)
+    unseen = Counts(np.array([seen]), zero, zero, zero, np.array([rarely])).unseen
+    # every step sees all but what visits shorter than a step hide, the square root of a thirty-second of the rest
+    assert unseen == pytest.approx((finely / seen - 1) / (1 - 1 / np.sqrt(every)), rel=0.2)
+    assert 0.2 < unseen < 0.6

@@ -1,0 +1,124 @@
+"""What predictions see of a field beyond the dictionary: moments of its modes, alone or in bands.
+
+Means over space, of the field or of its square, are sums over all modes, each of which forgets at a rate of its own. A
+span that holds the sum alone takes it to decay at one rate, and what the generator leaves over is as large as the sum
+is long. In bands of neighbouring modes rates differ by little, and few bands cover all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kswgd_hpc.coordinates import CoordinateMap, LinearMap, is_field
+from kswgd_hpc.feynman_kac.case import SmoothFormula
+from spde.equations import SemilinearEquation
+
+_WIDTH = 1.2  # last number of a band over its first: rates differ by less than half
+_MOST_MODES = 512
+_MOST_RESOLVED = 6  # coordinates whose products are looked at
+
+
+class _Modes:
+    """All modes of a field and their drift; of the last states asked for they are kept for the next moment."""
+
+    def __init__(self, matrix: np.ndarray, drift: Callable[[np.ndarray], np.ndarray]):
+        self.map, self._drift = LinearMap(matrix, len(matrix)), drift
+        self._states, self._modes, self._velocity = np.empty(0), None, None
+
+    def values(self, states: np.ndarray) -> np.ndarray:
+        """(n, d) modes at states (d, n)."""
+        if not np.array_equal(states, self._states):
+            self._states, self._modes, self._velocity = states.copy(), self.map(states), None
+        return self._modes
+
+    def velocity(self, states: np.ndarray) -> np.ndarray:
+        """(n, d) their drift."""
+        self.values(states)
+        if self._velocity is None:
+            self._velocity = self.map.velocity(self._drift(states))
+        return self._velocity
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """slope . c + c . curvature c of some modes c, the curvature symmetric.
+
+    rows : of the modes; noise : what the noise alone makes of it, curvature : 2 M
+    """
+
+    modes: _Modes
+    rows: slice
+    slope: np.ndarray
+    curvature: np.ndarray
+    noise: float
+
+    def value(self, states: np.ndarray) -> np.ndarray:
+        """(n,) at states (d, n)."""
+        modes = self.modes.values(states)[:, self.rows]
+        return modes @ self.slope + ((modes @ self.curvature) * modes).sum(axis=1)
+
+    def generator(self, states: np.ndarray) -> np.ndarray:
+        """(n,) the generator applied to it."""
+        pull = self.slope + 2 * self.modes.values(states)[:, self.rows] @ self.curvature
+        return (pull * self.modes.velocity(states)[:, self.rows]).sum(axis=1) + self.noise
+
+
+def moments_of_modes(system, mobility, observed: CoordinateMap, polynomial: bool) -> list[SmoothFormula]:
+    """Linear and quadratic functions of the modes of a field, of as many as there are below some hundreds.
+
+    Parameters
+    ----------
+    system : from `spde`; mobility : of the state
+    observed : what the dictionary sees
+    polynomial : whether it has the linear and quadratic functions of that already
+    """
+    if not isinstance(system, SemilinearEquation) or len(system.names) > 1 or is_field(mobility):
+        return []
+    d = system.dimension
+    if d > _MOST_MODES:
+        return []
+    matrix = system.mode_map(d)
+    seen = len(observed) if isinstance(observed, LinearMap) and _leads(observed.matrix, matrix) else 0
+    # of the mean over space, in modes
+    mean = system.fields(np.eye(d)).mean(axis=0) @ np.linalg.pinv(matrix)
+
+    modes = _Modes(matrix, system.drift)
+    spread = modes.map.mobility(mobility)
+
+    def moment(name: str, rows: slice, slope: np.ndarray, curvature: np.ndarray) -> SmoothFormula:
+        part = _Moment(modes, rows, slope, curvature, 2 * (spread[rows, rows] * curvature).sum())
+        return SmoothFormula(name, part.value, part.generator)
+
+    found = []
+    if seen and not polynomial and seen <= _MOST_RESOLVED:
+        rows, nothing = slice(0, seen), np.zeros((seen, seen))
+        for i in range(seen):
+            unit = np.eye(seen)[i]
+            found.append(moment(f"mode {i}", rows, unit, nothing))
+            for j in range(i + 1):
+                product = np.outer(unit, np.eye(seen)[j])
+                found.append(moment(f"mode {i} times mode {j}", rows, 0 * unit, (product + product.T) / 2))
+    for rows in _bands(seen, d):
+        size, name = rows.stop - rows.start, f"modes {rows.start} to {rows.stop - 1}"
+        found.append(moment(f"energy of {name}", rows, np.zeros(size), np.eye(size)))
+        if np.abs(mean[rows]).max() > 1e-9 * np.abs(mean).max():
+            found.append(moment(f"mean of {name}", rows, mean[rows], np.zeros((size, size))))
+    return found
+
+
+def _leads(matrix: np.ndarray | None, modes: np.ndarray) -> bool:
+    """Whether rows are those of the first modes."""
+    return matrix is not None and np.array_equal(matrix, modes[: len(matrix)])
+
+
+def _bands(first: int, end: int) -> list[slice]:
+    """Bands of the modes first, ..., end - 1."""
+    found = []
+    while first < end:
+        last = min(end, max(first + 1, int(_WIDTH * (first + 1))))
+        found.append(slice(first, last))
+        first = last
+    return found
