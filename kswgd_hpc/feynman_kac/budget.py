@@ -279,7 +279,7 @@ def coarse_error(values: np.ndarray, near: np.ndarray, far: np.ndarray, gain: np
 
     The near distance is about the error of the near dictionary. That of the whole is smaller by as much as the near one
     is smaller than the far one, where that converges, or by the gain of what the operator leaves over. A near one that
-    is farther than the far one is an accident, as functions that few pairs determine are, and says nothing of the whole.
+    is farther than the far one is an accident, as functions that few pairs determine are, and tells nothing.
     """
     near, far, size = _smooth(near), _smooth(far), np.maximum(np.abs(values), 1e-300)
     if not np.isfinite(far).all():
