@@ -276,12 +276,14 @@ def coarse_error(values: np.ndarray, near: np.ndarray, far: np.ndarray, gain: np
     """(times,) error of values from their distances (times,) to those of coarser dictionaries, near and far.
 
     The near distance is about the error of the near dictionary. That of the whole is smaller by as much as the near one
-    is smaller than the far one, where that converges, or by the gain of what the operator leaves over.
+    is smaller than the far one, where that converges, or by the gain of what the operator leaves over. A near one that
+    is worse than the far one has met a few states of its own that it cannot cope with, and tells nothing.
     """
     near, far, size = _smooth(near), _smooth(far), np.maximum(np.abs(values), 1e-300)
     if not np.isfinite(far).all():
         return near * gain
     ratio = np.sqrt(((near / size) ** 2).mean() / max(((far / size) ** 2).mean(), 1e-300))
+    near = near if ratio <= 1 else far
     return near * (np.minimum(gain, ratio / (1 - ratio)) if ratio < _SLOWEST_GAIN else gain)
 
 
