@@ -125,7 +125,7 @@ def _smooth(config: Config, system, cases: list[feynman_kac.Case], observed: Coo
     polynomial = spec.kind == "polynomial" and spec.degree > 1
     return (
         *feynman_kac.smooth_formulas(cases, system, mobility),
-        *feynman_kac.moments_of_modes(system, mobility, observed, polynomial),
+        *feynman_kac.moments_of_modes(cases, system, mobility, observed, polynomial),
     )
 
 

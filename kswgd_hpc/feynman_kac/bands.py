@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kswgd_hpc.coordinates import CoordinateMap, LinearMap, is_field
-from kswgd_hpc.feynman_kac.case import SmoothFormula
+from kswgd_hpc.feynman_kac.case import Case, SmoothFormula, formulas_of, probes
 from spde.equations import SemilinearEquation
 
 _WIDTH = 1.2  # last number of a band over its first: rates differ by less than half
 _MOST_MODES = 512
+_SHAKES = 8
 _MOST_RESOLVED = 6  # coordinates whose products are looked at
 
 
@@ -66,11 +67,17 @@ class _Moment:
         return (pull * self.modes.velocity(states)[:, self.rows]).sum(axis=1) + self.noise
 
 
-def moments_of_modes(system, mobility, observed: CoordinateMap, polynomial: bool) -> list[SmoothFormula]:
+def moments_of_modes(
+    cases: list[Case], system, mobility, observed: CoordinateMap, polynomial: bool
+) -> list[SmoothFormula]:
     """Linear and quadratic functions of the modes of a field, of as many as there are below some hundreds.
+
+    There are none where nothing that is asked for sees more than the dictionary, unless the equation is linear, and its
+    moments all that there is to know.
 
     Parameters
     ----------
+    cases : what is asked for
     system : from `spde`; mobility : of the state
     observed : what the dictionary sees
     polynomial : whether it has the linear and quadratic functions of that already
@@ -82,8 +89,11 @@ def moments_of_modes(system, mobility, observed: CoordinateMap, polynomial: bool
         return []
     matrix = system.mode_map(d)
     seen = len(observed) if isinstance(observed, LinearMap) and _leads(observed.matrix, matrix) else 0
+    states = np.linalg.pinv(matrix)  # of modes
+    if not (system.is_linear or _see(cases, states[:, seen:], system)):
+        return []
     # of the mean over space, in modes
-    mean = system.fields(np.eye(d)).mean(axis=0) @ np.linalg.pinv(matrix)
+    mean = system.fields(np.eye(d)).mean(axis=0) @ states
 
     modes = _Modes(matrix, system.drift)
     spread = modes.map.mobility(mobility)
@@ -107,6 +117,15 @@ def moments_of_modes(system, mobility, observed: CoordinateMap, polynomial: bool
         if np.abs(mean[rows]).max() > 1e-9 * np.abs(mean).max():
             found.append(moment(f"mean of {name}", rows, mean[rows], np.zeros((size, size))))
     return found
+
+
+def _see(cases: list[Case], hidden: np.ndarray, system) -> bool:
+    """Whether any formula of the cases changes with modes that the dictionary does not see, states (d, hidden)."""
+    points = probes(system)
+    points = np.repeat(points, _SHAKES, axis=1)
+    shaken = points + hidden @ np.random.Generator(np.random.Philox(0)).normal(size=(hidden.shape[1], points.shape[1]))
+    formulas = formulas_of(cases).values()
+    return any(not np.allclose(value(shaken), value(points), rtol=1e-9, atol=1e-12) for value in formulas)
 
 
 def _leads(matrix: np.ndarray | None, modes: np.ndarray) -> bool:

@@ -96,7 +96,7 @@ def smooth_formulas(cases: list[Case], system, mobility) -> list[SmoothFormula]:
     ----------
     system : from `spde`; mobility : of the state, see `coordinates`
     """
-    found, points = [], _probes(system)
+    found, points = [], probes(system)
     for text, value in formulas_of([case for case in cases if case.boundary is None]).items():
         generator = _generator(text, system, mobility)
         try:
@@ -109,7 +109,7 @@ def smooth_formulas(cases: list[Case], system, mobility) -> list[SmoothFormula]:
     return found
 
 
-def _probes(system) -> np.ndarray:
+def probes(system) -> np.ndarray:
     """A few states at which a formula that is no constant differs."""
     shape = system.fields(np.zeros((system.dimension, 1))).shape[0]
     grid = np.linspace(0.3, 1.1, shape)[:, None]

@@ -15,6 +15,7 @@ from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments, moments
 from kswgd_hpc.feynman_kac.levels import Levels
 from kswgd_hpc.feynman_kac.propagator import Drive, Propagator
+from kswgd_hpc.machine import return_memory
 from kswgd_hpc.parallel import cut, local, sum_blocks
 from kswgd_hpc.references import Expansion
 
@@ -123,13 +124,13 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
     formulas = [text for case in cases for text in (case.formula, case.driven) if text]
     means = moments(features, list(dict.fromkeys(formulas)), killings)
     lag = 0.0 if features.by_generator else lag_time
-    solved: dict[str, Levels] = {}
+    return_memory()  # of the batches that the means were made of
+    began = time.process_time()
+    solved = _solved(cases, features, means, lag, regularization)
+    shared = (time.process_time() - began) / len(cases)
     rows = []
     for case in cases:
-        began = time.process_time()
-        if case.rate not in solved:
-            levels = Levels.of(features, means, case.rate, lag, regularization) if comm.rank == 0 else None
-            solved[case.rate] = comm.bcast(levels)
+        began = time.process_time() - shared
         levels = solved[case.rate]
         if case.kind == "principal_eigenvalue":
             row = _principal(case, levels)
@@ -148,6 +149,13 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
         control = _control(case, row.levels, features, means)
         found[case.name] = Prediction(row.values, budget, whole.rates, control, whole.rejected, seconds)
     return found
+
+
+def _solved(cases, features: Features, means: Moments, lag: float, regularization: float) -> dict[str, Levels]:
+    """Killing rate -> levels; the ranks share out the rates. Collective."""
+    comm, rates = features.sample.comm, list(dict.fromkeys(case.rate for case in cases))
+    mine = {rate: Levels.of(features, means, rate, lag, regularization) for rate in rates[comm.rank :: comm.size]}
+    return {rate: comm.bcast(mine.get(rate), root=i % comm.size) for i, rate in enumerate(rates)}
 
 
 def _expectation(case: Case, features: Features, means: Moments, levels: Levels, seed: int) -> _Row:

@@ -8,16 +8,18 @@ Source: Touchette 2009, "The large deviation approach to statistical mechanics".
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.feynman_kac.budget import CAUSES, Budget
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.predict import Prediction
 from kswgd_hpc.references import Reference
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 _HALVED = 8.0  # by how much half the spacing makes the spline better, at least: its order is 4
 
@@ -58,18 +60,18 @@ class Transform:
 
 def transformed(thetas: np.ndarray, function: np.ndarray, at: np.ndarray) -> Transform:
     """The Legendre transform of a function with values (thetas,) at numbers (n,)."""
-    spline, coarse = CubicSpline(thetas, function), _coarser(thetas, function)
+    spline, coarse = _spline(thetas, function), _coarser(thetas, function)
     places = np.array([_maximiser(spline, thetas, a) for a in at])
     values = places * at - spline(places)
     others = np.array([_maximiser(coarse, thetas, a) for a in at])
     change = np.abs(others * at - coarse(others) - values)
-    weights = CubicSpline(thetas, np.eye(len(thetas)))(places)
+    weights = _spline(thetas, np.eye(len(thetas)))(places)
     return Transform(values, weights, change / _HALVED)
 
 
 def slopes(thetas: np.ndarray, function: np.ndarray) -> np.ndarray:
     """(thetas,) derivative of the spline through a function: the time averages that each theta makes typical."""
-    return CubicSpline(thetas, function)(thetas, 1)
+    return _spline(thetas, function)(thetas, 1)
 
 
 def rate_function(entry: Any, rows: list[Row]) -> Row:
@@ -123,10 +125,16 @@ def check_covered(entry: Any, function: np.ndarray) -> None:
             )
 
 
+def _spline(thetas: np.ndarray, function: np.ndarray) -> CubicSpline:
+    from scipy.interpolate import CubicSpline  # and scipy.optimize with it: a quarter of a second for every rank
+
+    return CubicSpline(thetas, function)
+
+
 def _coarser(thetas: np.ndarray, function: np.ndarray) -> CubicSpline:
     """The spline through every other value, both ends kept."""
     kept = np.unique([*range(0, len(thetas), 2), len(thetas) - 1])
-    return CubicSpline(thetas[kept], function[kept])
+    return _spline(thetas[kept], function[kept])
 
 
 def _maximiser(spline: CubicSpline, thetas: np.ndarray, slope: float) -> float:
