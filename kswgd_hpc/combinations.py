@@ -20,6 +20,20 @@ def check(config: Config) -> None:
         _check_analyses(config)
         _check_coordinates(config)
         _check_dictionary(config)
+    if config.kswgd is not None and config.kswgd.condition is not None:
+        _check_condition(config)
+
+
+def _check_condition(config: Config) -> None:
+    """That nothing is asked for that only the invariant law itself has."""
+    kswgd = config.kswgd
+    if config.system.kind != "data" and kswgd.relaxation != 0:
+        raise ValueError("kswgd.relaxation: the dynamics do not stay in the law that kswgd.condition asks for")
+    unaware = [name for name in kswgd.baselines if name not in ("dmps", "mmd_flow", "kde_langevin")]
+    if unaware:
+        raise ValueError(f"kswgd.baselines: {unaware[0]} knows nothing of kswgd.condition")
+    if config.koopman.dictionary.kind in ("splines", "indicator", "wendland"):
+        raise ValueError(f"kswgd.condition cannot be had with dictionary: {config.koopman.dictionary.kind}")
 
 
 def _check_simulation(config: Config) -> None:

@@ -122,6 +122,8 @@ def _pool(comm, config: Config, plan: Plan, ensemble: np.ndarray, count: int) ->
     if spec is not None:
         states = storage.read_states(spec.path, spec.dataset, ensemble.shape[1], "kswgd.judge.reference.path")
         return states, f"the states in {spec.path}"
+    if config.kswgd.condition is not None:
+        return ensemble, "the run's own ensemble, given the condition"
     if plan.system is not None:
         try:
             draw = independent_draws(plan.system)

@@ -38,6 +38,7 @@ from kswgd_hpc.schema.output import seconds
 from kswgd_hpc.spectrum import Space, Spectrum
 from kswgd_hpc.stages.analyses import analyses
 from kswgd_hpc.stages.baselines import compared, judge_for
+from kswgd_hpc.stages.condition import conditioned
 from kswgd_hpc.stages.ensemble import collected, replaced
 from kswgd_hpc.stages.koopman import (
     certificates_of,
@@ -154,6 +155,9 @@ def _stages(comm: MPI.Comm, config: Config, plan: Plan, progress: Progress, chec
         with progress.stage("transport spectrum", 1):
             moving, stationary = spectral.transport()
         target = Target(moving, stationary, sample.weight)
+        if config.kswgd.condition is not None:
+            target, told = conditioned(comm, config, plan, target, sample, progress)
+            datasets |= told
         pool = datasets["ensemble/sample"]
         datasets |= _particles(comm, config, plan, target, recorder.starts, pool, progress, checkpoint)
     step_error = step_errors(spectrum, certificates)

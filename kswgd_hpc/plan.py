@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from spde.equations import SemilinearEquation
 from spde.mobility import MobilityField, ModeMobility
 
 _MOST_MODES = 64  # of which `auto` keeps those that hold
+# names among the values of records, see `kswgd.condition`
+LIKELIHOOD, KILLING = "f:condition.log_likelihood", "f:condition.killing"
 _JUDGED_MODES = 10  # by which a bandwidth is judged where their number is open
 # dictionaries of unbounded functions, which need coordinates of one size
 _WHITENED = ("polynomial", "expressions")
@@ -49,6 +51,7 @@ class Plan:
     particles : sampler of their initial states; start : not zero on the states of the ensemble that they start from
     by_generator : whether predictions project the generator; else the operator of the lag
     smooth : observables, killing rates and moments of modes, on which the generator can act
+    condition : name -> function of states (d, n) -> (n,), of what particles are conditioned on
     """
 
     system: Any
@@ -62,6 +65,7 @@ class Plan:
     start: Callable | None = None
     by_generator: bool = False
     smooth: tuple[feynman_kac.SmoothFormula, ...] = ()
+    condition: dict[str, Callable] = field(default_factory=dict)
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
@@ -116,6 +120,7 @@ def build(config: Config) -> Plan:
         start,
         by_generator,
         _smooth(config, system, cases, observed, mobility) if by_generator else (),
+        _condition(config, system, d),
     )
 
 
@@ -127,6 +132,21 @@ def _smooth(config: Config, system, cases: list[feynman_kac.Case], observed: Coo
         *feynman_kac.smooth_formulas(cases, system, mobility),
         *feynman_kac.moments_of_modes(cases, system, mobility, observed, polynomial),
     )
+
+
+def _condition(config: Config, system, dimension: int) -> dict[str, Callable]:
+    """Functions of states that particles are conditioned on."""
+    spec = config.kswgd.condition if config.kswgd is not None else None
+    if spec is None:
+        return {}
+    if spec.killing is not None and system is not None and system.reversible is not True:
+        raise ConfigurationError("kswgd.condition.killing needs dynamics with detailed balance; use log_likelihood")
+    texts = {LIKELIHOOD: ("log_likelihood", spec.log_likelihood), KILLING: ("killing", spec.killing)}
+    found = {}
+    for name, (key, text) in texts.items():
+        if text is not None:
+            found[name] = set_label(system, dimension, str(text), f"kswgd.condition.{key}")
+    return found
 
 
 def _by_generator(config: Config, system) -> bool:
@@ -450,7 +470,9 @@ def collector_for(config: Config, plan: Plan, pilot: Pilot) -> tuple[Collector, 
         plan.ensemble.segments,
         drift,
         mobility,
-        feynman_kac.formulas_of(plan.cases) | {formula.text: formula.value for formula in plan.smooth},
+        feynman_kac.formulas_of(plan.cases)
+        | {formula.text: formula.value for formula in plan.smooth}
+        | {name[2:]: function for name, function in plan.condition.items()},
         () if plan.by_generator else tuple({case.rate: None for case in plan.cases if case.killing is not None}),
         {formula.text: formula.generator for formula in plan.smooth}
         | {text: boundary.level_rate for text, boundary in boundaries.items()},

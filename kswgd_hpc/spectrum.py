@@ -62,6 +62,10 @@ class Spectrum:
         """(n, r) values at states (d, n)."""
         return self.offsets + self.dictionary.values(self.coordinates(states)) @ self.coefficients
 
+    def of_features(self, psi: np.ndarray) -> np.ndarray:
+        """(n, r) real parts of the values at states with features (n, p)."""
+        return self.offsets.real + psi @ self.coefficients.real
+
     def kept(self, count: int) -> Spectrum:
         """The first `count` modes alone; the others count as rejected."""
         fewer = {name: value[..., :count] for name, value in vars(self).items() if isinstance(value, np.ndarray)}

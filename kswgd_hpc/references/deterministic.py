@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
-import scipy.ndimage
 import scipy.sparse
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -411,7 +410,9 @@ def _interpolated(cells: Cells, values: np.ndarray, states: np.ndarray) -> np.nd
     grid = np.pad(grid, [(pad, pad) if p else (0, 0) for p in chart.periodic], mode="wrap")
     place = (chart.points(states) - chart.low[:, None]) / cells.width[:, None] - 0.5
     place += pad * np.array(chart.periodic, dtype=float)[:, None]
-    return scipy.ndimage.map_coordinates(grid, place, order=3, mode="nearest")
+    from scipy.ndimage import map_coordinates  # of no use to a run without this reference
+
+    return map_coordinates(grid, place, order=3, mode="nearest")
 
 
 def start_nodes(spec: Any, sampler: Callable, dimension: int, curved: bool, count: int) -> Starts:

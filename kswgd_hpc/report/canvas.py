@@ -20,6 +20,7 @@ DIVERGING = "RdBu_r"
 
 _WIDTH = 10.0
 _DPI = 150
+_LEGEND_COLUMNS = 4
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -74,8 +75,9 @@ def blank(axes: np.ndarray) -> None:
 
 def legend_above(figure: Figure, ax: Axes) -> None:
     """One legend for all panels, above them, where it hides nothing."""
-    figure.suptitle(" ")  # keeps its place free
-    figure.legend(*ax.get_legend_handles_labels(), loc="upper center", ncols=4)
+    handles, labels = ax.get_legend_handles_labels()
+    figure.suptitle("\n".join([" "] * max(1, -(-len(labels) // _LEGEND_COLUMNS))))  # keeps its place free
+    figure.legend(handles, labels, loc="upper center", ncols=_LEGEND_COLUMNS)
 
 
 def whole_decades(ax: Axes) -> None:

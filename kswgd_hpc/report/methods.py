@@ -21,7 +21,7 @@ NAMES = {
     "mala": "MALA",
     "pcn": "pCN",
     "svgd": "SVGD",
-    "lawgd": "LAWGD, exact spectrum",
+    "lawgd": "LAWGD, exact",
     "dmps": "DMPS",
     "mmd_flow": "MMD flow",
     "kde_langevin": "KDE Langevin",

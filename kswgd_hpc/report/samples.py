@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ from spde.manifolds import ManifoldDiffusion
 
 _CLOUD = 1024
 _FIELDS = 8
+_BINS = 20
 
 
 def sections(ready: StudyPlan, rows: list[Row]) -> list[Section]:
@@ -100,22 +102,21 @@ def _angles(ready: StudyPlan, runs: list[StudyRun]) -> Section:
     names = system.manifold.angles
     angles = {name: system.manifold.angles_of(np.ascontiguousarray(states.T)) for name, states in found.items()}
     truth = system.manifold.angles_of(np.ascontiguousarray(exact.T))
-    figure, axes = canvas.panels(1, len(names), 3.2)
-    for ax, angle in zip(axes, names):
-        edges = np.linspace(-np.pi, np.pi, 33)
-        height = np.histogram(truth[angle], edges, density=True)[0]
-        ax.stairs(height, edges, fill=True, color=canvas.GREY, alpha=0.45, label="invariant law")
-        for name in found:
-            if name != "initial":
-                here = np.histogram(angles[name][angle], edges, density=True)[0]
-                ax.stairs(
-                    here, edges, color=_colour(name), label=_label(name), linewidth=2.0 if name == "kswgd" else 0.9
-                )
-        ax.set_xlabel(f"{angle}  [radians]")
-        ax.set_ylim(0, 2.2 * height.max())
-    axes[0].set_ylabel("density")
-    canvas.legend_above(figure, axes[0])
-    caption = f"{run.label}, seed {run.seed}: densities of the angles; the grey area is the exact law, by area."
+    shown = [name for name in found if name != "initial"]
+    figure, axes = canvas.panels(len(names), len(shown), 1.7, sharex=True, sharey="row")
+    edges = np.linspace(-np.pi, np.pi, _BINS + 1)
+    for ax, (angle, name) in zip(axes, product(names, shown)):
+        ax.stairs(np.histogram(truth[angle], edges, density=True)[0], edges, fill=True, color=canvas.GREY, alpha=0.45)
+        ax.stairs(np.histogram(angles[name][angle], edges, density=True)[0], edges, color=_colour(name), linewidth=1.3)
+        ax.set_xticks([-np.pi, 0, np.pi], ["−π", "0", "π"])
+        if angle == names[0]:
+            ax.set_title(_label(name), fontsize=8)
+    for row, angle in enumerate(names):
+        axes[row * len(shown)].set_ylabel(f"density of {angle}")
+    caption = (
+        f"{run.label}, seed {run.seed}: densities of the angles of each method's particles; the grey area is the exact "
+        "law, by area."
+    )
     name = names[0]
     own, law = np.cos(angles["kswgd"][name]).mean(), np.cos(truth[name]).mean()
     finding = f"Mean of cos({name}) over KSWGD's particles {number(own, 3)}, {number(law, 3)} in law."
@@ -211,7 +212,7 @@ def _digits(ready: StudyPlan, run: StudyRun) -> Section:
     labels = np.load(ready.directory / digits.LABELS)
     held_out = np.load(ready.directory / digits.HELD_OUT)
     found = _particles(run, ready.study.methods)
-    found.pop("initial")
+    found["start"] = found.pop("initial")
     parts = [_digit_picture(name, rows, training) for name, rows in found.items()]
     classify, score = _classifier(training, labels)
     counts = {_label(name): np.bincount(classify(rows), minlength=10) / len(rows) for name, rows in found.items()}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from kswgd_hpc.schema.base import Count, NonNegative, Positive, Section, Text
+from kswgd_hpc.schema.base import Count, Formula, NonNegative, Positive, Section, Text
 from kswgd_hpc.schema.ensemble import ParticleInitial
 
 Rival = Literal["langevin", "mala", "pcn", "svgd", "lawgd", "dmps", "mmd_flow", "kde_langevin"]
@@ -27,6 +27,22 @@ class Judge(Section):
     reference: Reference | None = None
 
 
+class Condition(Section):
+    """What was observed: the logarithm of a likelihood, or survival for a time under a killing rate, or both."""
+
+    log_likelihood: Formula | None = None
+    killing: Formula | None = None
+    time: Positive | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self):
+        if self.log_likelihood is None and self.killing is None:
+            raise ValueError("'condition' needs 'log_likelihood', or 'killing' and 'time'")
+        if (self.killing is None) != (self.time is None):
+            raise ValueError("'killing' and 'time', for which it is survived, go together")
+        return self
+
+
 class Kswgd(Section):
     """Transport of particles to the invariant law."""
 
@@ -42,6 +58,7 @@ class Kswgd(Section):
     relaxation: Literal["auto"] | NonNegative = 0.0
     baselines: list[Rival] = []
     baseline_steps: dict[Rival, Count] = {}
+    condition: Condition | None = None
     judge: Judge = Judge()
 
     @model_validator(mode="after")

@@ -42,12 +42,14 @@ class Target:
     stationary : correction of the law of the (weighted) ensemble, None where there is none
     density : weights of the ensemble's states, a function of their features; None for equal ones
     modes : that move particles, the constant one included; None for all
+    tilt : function of the ensemble's states (n, d) -> (n,) that says all of their weights, of a conditioned law
     """
 
     spectrum: Spectrum
     stationary: StationaryMeans | None = None
     density: Callable[[np.ndarray], np.ndarray] | None = None
     modes: int | None = None
+    tilt: Callable[[np.ndarray], np.ndarray] | None = None
 
     def kept(self, modes: int) -> Target:
         """The same with the leading modes alone to move particles by, the constant one counted."""
@@ -61,6 +63,8 @@ class Target:
 
     def weights(self, states: np.ndarray) -> np.ndarray:
         """(n,) weights under the invariant law of states (n, d) of the ensemble, not normalised."""
+        if self.tilt is not None:
+            return self.tilt(states)
         weights = np.ones(len(states))
         if self.density is not None and len(states):
             weights = self.density(self.spectrum.dictionary.values(self.spectrum.coordinates.of_rows(states)))
@@ -143,6 +147,8 @@ def transported_by(
         found["kswgd/stationary_means"] = target.stationary.means
         found["kswgd/stationary_means_error"] = target.stationary.error
         found["ensemble/sample_weights"] = weights
+    if target.tilt is not None:
+        found["ensemble/sample_weights"] = weights
     found |= _decay_datasets(comm, started, target.moving, history, pool, weights, progress)
     return found | {
         "kswgd/spread_time": spec.spread,
@@ -186,7 +192,8 @@ def _particles(
     if plan.start is None:
         parts = [plan.particles(config.seed, streams.PARTICLES_INITIAL, b.start, b.stop).T for b in mine]
         states = np.concatenate(parts) if parts else np.empty((0, d))
-        return Particles(states, mine, spec.particles, starts.ratio_of_density(config, pool, weights))
+        known = None if target.tilt is not None else starts.ratio_of_density(config, pool, weights)
+        return Particles(states, mine, spec.particles, known)
     there = comm.allreduce(sum(len(part) for part in candidates))
     if there == 0:
         raise ConfigurationError(f"kswgd.initial.where: no state of the ensemble is in {spec.initial.where!r}")

@@ -232,6 +232,27 @@ def test_a_transport_goes_on_from_the_step_at_which_it_was_stopped(undisturbed, 
     assert before + len(steps[before:]) < 12 + len(found["kswgd/history/step_size"])
 
 
+def test_snapshots_and_looks_of_a_resumed_transport_are_those_of_an_undisturbed_one(tmp_path, monkeypatch):
+    text = SAVING.replace("  particles: 1000", "  particles: 1000\n  snapshots: [0.5, 1.0]\n  judge: {sample: 64}")
+    assert text != SAVING
+    whole = run_here(text, tmp_path / "whole")
+    steps = []
+
+    def wanted(saves: Saves) -> bool:
+        steps.append(1)
+        saves.kept.checkpoint.stop.reason = "a test" if len(steps) == 14 else ""
+        return len(steps) == 14
+
+    monkeypatch.setattr(Saves, "wanted", wanted)
+    with pytest.raises(Interrupted, match="stopped by a test"):
+        run_here(text, tmp_path / "out")
+    before = len(steps)
+    found = run_here(text, tmp_path / "out", resume=True)
+    assert_same_bits(found, whole)
+    assert len(found["kswgd/snapshots/times"]) == 2
+    assert before + len(steps[before:]) < 14 + len(found["kswgd/history/step_size"])
+
+
 def test_an_extended_run_has_the_bits_of_one_from_the_beginning(undisturbed, tmp_path):
     """Longer, with more particles and another dictionary."""
     text = SAVING

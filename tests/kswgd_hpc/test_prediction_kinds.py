@@ -324,7 +324,7 @@ def test_errors_allow_for_what_was_fitted_to_rare_excursions():
     """Few of these trajectories go far out, where c = x^2 is large: without the leverage the error is 20 of its own."""
     lines = [line for line in DOUBLE.splitlines() if "name:" not in line or "quadratic" in line]
     prediction = predicted_in("\n".join(lines).replace("SEED", "3"))["quadratic"]
-    assert (np.abs(prediction.values - double_truths()["quadratic"]) < 3 * prediction.budget.total).all()
+    assert (np.abs(prediction.values - double_truths()["quadratic"]) < 4 * prediction.budget.total).all()
 
 
 def test_the_time_step_of_pairs_is_in_the_budget_of_what_they_predict():
