@@ -40,8 +40,11 @@ def per_rank(config: Config, size: Sizes, ranks: int) -> dict[str, float]:
     if config.ensemble.store:
         found["stored snapshots"] = _NUMBER * 2.0 * mine * size.pairs.records * d
     if config.koopman is not None:
-        values = len(config.validation.feynman_kac) * 2
-        wide = c + values / 2 + (c if config.kswgd is not None or config.koopman.estimator == "generator" else 0)
+        wide = (
+            c
+            + _values(config, c) / 2
+            + (c if config.kswgd is not None or config.koopman.estimator == "generator" else 0)
+        )
         if config.koopman.dictionary.kind in SPARSE:  # factors of the features, in half precision
             wide += c * (getattr(config.koopman.dictionary, "degree", 0) + 1)
         found["records"] = _NUMBER * float(mine) * size.records * wide
@@ -54,9 +57,17 @@ def per_rank(config: Config, size: Sizes, ranks: int) -> dict[str, float]:
     return found
 
 
+def _values(config: Config, coordinates: int) -> int:
+    """Numbers of a pair that predictions take: observables, and what the generator makes of them and of sets."""
+    rows = config.validation.feynman_kac
+    stopped = sum(row.target is not None or row.domain is not None or row.sets is not None for row in rows)
+    return sum(2 + 2 * (row.source is not None) + len(row.thetas or []) for row in rows) + stopped * (3 + coordinates)
+
+
 def _matrices(config: Config, p: int, ranks: int) -> float:
     """Sums over pairs, their Gram matrix made white, and the eigenproblem."""
-    kept = 2 + (config.kswgd is not None) * 2 + sum(row.killing != 0 for row in config.validation.feynman_kac)
+    rates = sum(len(row.thetas or []) + (row.killing != 0) for row in config.validation.feynman_kac)
+    kept = 2 + (config.kswgd is not None) * 2 + rates
     if p <= REPLICATED:
         return _NUMBER * float(p) ** 2 * (3 * kept + 6)
     if config.koopman.dictionary.kind in SPARSE:

@@ -23,8 +23,9 @@ REMEDIES = {
     "projection": "koopman.coordinates or a koopman.dictionary that sees the observable",
 }
 _NODES = 6
+_STOPPED_NODES = 16  # where u begins with a jump at a boundary
 _SLOWEST_GAIN = 0.5
-_MOST_LEVERAGE = 0.99
+_MOST_LEVERAGE = 0.8  # beyond, a pair is not told from its function: it is taken off as a whole in a refit
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ class Influence:
         whole, times = levels.whole, np.array(case.times)
         mapping, coarse = levels.near[0]
         less = drive_of(case, means, coarse, mapping)
-        nodes = cls._steady if case.steady else cls._in_time
-        weights, left, half, right, image = nodes(whole, mapping, coarse, times, drive, less, features)
+        parts = whole, mapping, coarse, times, drive, less, features
+        count = _NODES if case.boundary is None else _STOPPED_NODES
+        weights, left, half, right, image = cls._steady(*parts) if case.steady else cls._in_time(*parts, count)
         return cls(
             case.rate,
             case.formula,
@@ -104,8 +106,8 @@ class Influence:
         )
 
     @staticmethod
-    def _in_time(whole, mapping, coarse, times, drive: Drive, less: Drive, features) -> tuple[np.ndarray, ...]:
-        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    def _in_time(whole, mapping, coarse, times, drive: Drive, less: Drive, features, count: int) -> tuple:
+        nodes, weights = np.polynomial.legendre.leggauss(count)
         # s = T sin^2: nodes are dense at both ends, where fast modes live
         angle = (nodes + 1) * np.pi / 4
         shares, slopes = np.sin(angle) ** 2, np.pi / 4 * weights * np.sin(2 * angle)
@@ -276,11 +278,13 @@ def coarse_error(values: np.ndarray, near: np.ndarray, far: np.ndarray, gain: np
     """(times,) error of values from their distances (times,) to those of coarser dictionaries, near and far.
 
     The near distance is about the error of the near dictionary. That of the whole is smaller by as much as the near one
-    is smaller than the far one, where that converges, or by the gain of what the operator leaves over.
+    is smaller than the far one, where that converges, or by the gain of what the operator leaves over. A near one that
+    is farther than the far one is an accident, as functions that few pairs determine are, and tells nothing.
     """
     near, far, size = _smooth(near), _smooth(far), np.maximum(np.abs(values), 1e-300)
     if not np.isfinite(far).all():
         return near * gain
+    near = np.minimum(near, far)
     ratio = np.sqrt(((near / size) ** 2).mean() / max(((far / size) ** 2).mean(), 1e-300))
     return near * (np.minimum(gain, ratio / (1 - ratio)) if ratio < _SLOWEST_GAIN else gain)
 

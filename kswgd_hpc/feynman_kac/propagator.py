@@ -84,8 +84,8 @@ class Propagator:
         sound = np.isfinite(exponents) & (exponents.real <= largest)
         return cls(
             basis,
-            right[:, sound].astype(complex),
-            left[sound].astype(complex),
+            right[:, sound].astype(complex, copy=False),
+            left[sound].astype(complex, copy=False),
             exponents[sound],
             values[sound].astype(complex),
             lag,

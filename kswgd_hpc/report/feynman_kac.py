@@ -86,12 +86,12 @@ def _case(run: Run, path: str) -> dict:
 def _draw(ax: Axes, name: str, case: dict[str, np.ndarray]) -> None:
     places, value, other = case["places"], case["koopman"], case["reference"]
     wide, bars = 2 * np.nan_to_num(case["koopman_error"]), 2 * np.nan_to_num(case["reference_error"])
-    single = len(places) == 1
-    ax.fill_between(places, value - wide, value + wide, color=canvas.BLUE, alpha=0.3, linewidth=0)
-    ax.fill_between(places, other - bars, other + bars, color=canvas.BLACK, alpha=0.12, linewidth=0)
-    ax.errorbar(
-        places, value, wide if single else None, color=canvas.BLUE, marker="_", markersize=12, label="prediction"
-    )
+    single, apart = len(places) == 1, case["axis"] == "start"  # starts are no curve
+    if not apart:
+        ax.fill_between(places, value - wide, value + wide, color=canvas.BLUE, alpha=0.3, linewidth=0)
+        ax.fill_between(places, other - bars, other + bars, color=canvas.BLACK, alpha=0.12, linewidth=0)
+    style = {"color": canvas.BLUE, "marker": "_", "markersize": 12, "linestyle": "none" if apart else "-"}
+    ax.errorbar(places, value, wide if single or apart else None, label="prediction", **style)
     points = {"fmt": "o", "color": canvas.BLACK, "markersize": 3.5, "capsize": 3, "elinewidth": 1}
     ax.errorbar(places, other, bars, label=f"reference ({case['method'] or 'unnamed'})", **points)
     if case["axis"] == "times" and places[-1] > 10 * places[0]:
@@ -100,7 +100,7 @@ def _draw(ax: Axes, name: str, case: dict[str, np.ndarray]) -> None:
     ax.set_title(name, parse_math=False)
     if single:
         ax.set_xticks([])
-    elif case["axis"] == "start":
+    elif apart:
         ax.set_xticks(places)
     ax.set_xlabel("" if single else _AXES.get(case["axis"], "start"))
     ax.set_ylabel(_QUANTITIES.get(case["kind"], "u(t)"))

@@ -21,7 +21,7 @@ system:
 ensemble: {trajectories: 4, initial: {kind: gaussian}, time_step: 0.01, duration: 1, lag_time: 0.1}
 koopman: {coordinates: {kind: modes, count: 2}, dictionary: {kind: gaussian, size: 5}, modes: 3}
 validation:
-  feynman_kac: [{name: row, observable: mean(u), initial: {kind: constant, value: 1.0}, times: [1]}]
+  feynman_kac: [{name: row, observable: mean(u**2), initial: {kind: constant, value: 1.0}, times: [1]}]
 """
 
 
