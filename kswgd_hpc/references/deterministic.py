@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 _CELLS = {1: (1024, 8192), 2: (96, 384), 3: (24, 48)}  # an axis: of the first grid, and at most
 _ORDERS = {1: (40, 60), 2: (24, 36), 3: (14, 20)}  # of the rules for a start law, an axis
+_NO_MASS = 1e-13
 _ROWS_A_RANK = 20_000
 _KRYLOV = 60
+_FEWEST = 10  # vectors: of a start that decays at once nearly everywhere, the first few see nothing
 _EXACT = 1e-9
-_EXHAUSTED = 1e-11  # part of a unit vector that is new to the Krylov space
+_EXHAUSTED = 1e-11  # part of a vector that is new to the Krylov space
 _GROWTH = 300.0  # logarithm of what no solution grows by
 _GOOD = 1e-3  # of the largest value: finer grids are tried until the error is below
 
@@ -326,16 +328,18 @@ def _rational_krylov(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: b
     for m in range(1, _KRYLOV + 1):
         vector.setArray(basis[m - 1])
         new = resolvent(vector)
+        size = np.sqrt(comm.allreduce(new @ new))
         for _ in range(2):  # the second time against rounding
             products = comm.allreduce(basis[:m] @ new)
             new -= products @ basis[:m]
             H[:m, m - 1] += products
         H[m, m - 1] = np.sqrt(comm.allreduce(new @ new))
         # of a start that is nearly an eigenfunction, what comes next is rounding, and must not be looked at
-        exhausted = H[m, m - 1] < _EXHAUSTED
+        exhausted = H[m, m - 1] < _EXHAUSTED * size
         now = norm * _exponential(H[:m, :m], time / gamma)
         change = now - np.pad(last, (0, m - len(last)))
-        if exhausted or np.linalg.norm(change) <= _EXACT * max(np.linalg.norm(now), 1e-3 * norm):
+        still = np.linalg.norm(change) <= _EXACT * max(np.linalg.norm(now), 1e-3 * norm)
+        if exhausted or (still and m >= _FEWEST):
             found = start.duplicate()
             found.setArray(now @ basis[:m])
             break
@@ -437,7 +441,10 @@ def start_nodes(spec: Any, sampler: Callable, dimension: int, curved: bool, coun
     nodes, masses = [], []
     for order in _ORDERS[dimension]:
         each, mass = rule(order)
-        nodes.append(np.stack(np.meshgrid(*[each] * dimension, indexing="ij")).reshape(dimension, -1))
+        points = np.stack(np.meshgrid(*[each] * dimension, indexing="ij")).reshape(dimension, -1)
         mass = np.stack(np.meshgrid(*[mass / mass.sum()] * dimension, indexing="ij")).reshape(dimension, -1)
-        masses.append(mass.prod(axis=0))
+        whole = mass.prod(axis=0)
+        kept = whole > _NO_MASS * whole.max()  # far nodes would only make the box large
+        nodes.append(points[:, kept])
+        masses.append(whole[kept] / whole[kept].sum())
     return Starts(middle + half * np.concatenate(nodes, axis=1), scipy.linalg.block_diag(*masses))

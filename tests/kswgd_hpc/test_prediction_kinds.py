@@ -217,6 +217,17 @@ def test_a_disc_is_left_after_the_time_that_brownian_motion_takes():
         np.testing.assert_allclose(found.values, (1 - x**2 - y**2) / 2, rtol=1e-3)
 
 
+def test_a_start_law_does_not_make_the_box_so_large_that_far_values_rule():
+    """Nodes 15 deviations out, where exp(x) is 400, once gave 1e-15."""
+    config, plan = setting(
+        "kind: diffusion, variables: [x], potential: (x**2 - 1)**2, temperature: 0.5",
+        "observable: exp(x), initial: {kind: gaussian, mean: 0.2, deviation: 0.4}, times: [0.1], trajectories: 4000",
+    )
+    exact = references.reference(MPI.COMM_SELF, plan.cases[0], config, plan, None, None, lambda _units: None)
+    found = by_paths(plan.cases[0], config, plan, 4000)
+    assert abs(found.values[0] - exact.values[0]) < 3.5 * found.errors[0] < 0.05 * exact.values[0]
+
+
 def test_hats_keep_the_place_of_a_jump():
     """P(X_t > 0.2) of a normal law, on grids that have no wall at 0.2."""
     row = "observable: x > 0.2, initial: {kind: gaussian, mean: 0.2, deviation: 0.4}, times: [0.2, 1], reference: REF"
