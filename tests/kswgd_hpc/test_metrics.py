@@ -8,7 +8,7 @@ from support import SMALL
 
 from kswgd_hpc.config import parse
 from kswgd_hpc.metrics import energy_distance, iid_floor, quadratic_forms, subsample
-from kswgd_hpc.stages.transport import judge
+from kswgd_hpc.stages.transport import compared_with_ensemble
 
 COMM = MPI.COMM_WORLD
 RNG = np.random.default_rng(0)
@@ -60,7 +60,8 @@ def test_particles_are_judged_by_the_states_of_all_trajectories():
     sides = np.tile([-1.0, 1.0], 1000)
     pool = sides[:, None] + 0.2 * rng.normal(size=(2000, 3))
     particles = rng.permutation(sides)[:1000, None] + 0.2 * rng.normal(size=(1000, 3))
-    found, _note = judge(MPI.COMM_SELF, parse(SMALL), pool, None, {"initial": pool[::2], "particles": particles})
+    who = {"initial": pool[::2], "particles": particles}
+    found, _note = compared_with_ensemble(MPI.COMM_SELF, parse(SMALL), pool, None, who)
     floor, spread = (found[f"kswgd/metrics/energy_distance_floor{name}"] for name in ("", "_deviation"))
     assert found["kswgd/metrics/energy_distance_particles"] < floor + 4 * spread
     assert found["kswgd/metrics/energy_distance_initial"] > 50 * floor
