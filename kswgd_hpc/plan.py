@@ -35,6 +35,8 @@ from spde.mobility import MobilityField, ModeMobility
 _MOST_MODES = 64  # of which `auto` keeps those that hold
 # names among the values of records, see `kswgd.condition`
 LIKELIHOOD, KILLING = "f:condition.log_likelihood", "f:condition.killing"
+_FAR_APART = 0.15  # relative difference of mean squares over one and two intervals: 3 % in the mobility
+_INCREMENTS = 2**22  # numbers that a mobility is estimated from
 _JUDGED_MODES = 10  # by which a bandwidth is judged where their number is open
 # dictionaries of unbounded functions, which need coordinates of one size
 _WHITENED = ("polynomial", "expressions")
@@ -390,12 +392,42 @@ def _check_derivatives(config: Config, observed: CoordinateMap) -> None:
 def _mobility(config: Config, system, dimension: int) -> np.ndarray | ModeMobility | MobilityField | None:
     if system is not None:
         return system.mobility
+    if config.system.mobility == "auto":
+        return _mobility_of_increments(config)
     if config.system.mobility is not None:
         values = np.atleast_1d(np.asarray(config.system.mobility, dtype=float))
         if len(values) not in (1, dimension):
             raise ConfigurationError(f"system.mobility: {len(values)} numbers for {dimension} components")
         return np.broadcast_to(values, dimension)
     return np.ones(dimension)
+
+
+def _mobility_of_increments(config: Config) -> np.ndarray:
+    """(d,) mobility of the components of recorded trajectories, from the mean squares of their increments.
+
+    Increments over a time s give E (x(t + s) - x(t))^2 / (2 s) = M + O(s); those over 2 s take away the term in s.
+
+    Raises
+    ------
+    DataError : no trajectories of three times, or records too far apart to tell
+    """
+    spec = config.system
+    recording = storage.open_recording(spec.path, spec.dataset, "system.path")
+    if len(recording.shape) != 3 or recording.shape[1] < 3 or spec.sampling_interval is None:
+        raise DataError("system.mobility: auto needs trajectories of three times or more, and their sampling_interval")
+    trajectories, times, d = recording.shape
+    rows = min(trajectories, max(1, _INCREMENTS // (times * d)))
+    # the same records on every rank, whatever it holds
+    path = recording.read((0, rows), (0, min(times, max(3, _INCREMENTS // d))))
+    steps = (path[:, k:] - path[:, :-k] for k in (1, 2))
+    near, far = ((step**2).mean(axis=(0, 1)) / (2 * k * spec.sampling_interval) for k, step in enumerate(steps, 1))
+    # of a linear drift what is left over is 4/3 of the square of this difference
+    if (np.abs(near - far) >= _FAR_APART * near).any():
+        raise DataError(
+            f"system.mobility: auto: records {spec.sampling_interval:g} apart are too far from each other to tell the "
+            "noise from the drift; give its value"
+        )
+    return 2 * near - far
 
 
 def pilot_sample(comm: MPI.Comm, config: Config, plan: Plan, tick: Callable, keeping: Keeping = UNSAVED) -> Pilot:

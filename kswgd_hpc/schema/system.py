@@ -212,4 +212,4 @@ class DataSystem(Section):
     path: Text
     dataset: Text | None = None
     sampling_interval: Positive | None = None
-    mobility: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    mobility: Literal["auto"] | Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
