@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kswgd_hpc.coordinates import CoordinateMap, LinearMap, is_field
+from kswgd_hpc.errors import KswgdError
 from kswgd_hpc.feynman_kac.case import Case, SmoothFormula, formulas_of, probes
 from spde.equations import SemilinearEquation
+from spde.errors import SpdeError
 
 _WIDTH = 1.2  # last number of a band over its first: rates differ by less than half
 _MOST_MODES = 512
@@ -124,8 +126,14 @@ def _see(cases: list[Case], hidden: np.ndarray, system) -> bool:
     points = probes(system)
     points = np.repeat(points, _SHAKES, axis=1)
     shaken = points + hidden @ np.random.Generator(np.random.Philox(0)).normal(size=(hidden.shape[1], points.shape[1]))
-    formulas = formulas_of(cases).values()
-    return any(not np.allclose(value(shaken), value(points), rtol=1e-9, atol=1e-12) for value in formulas)
+
+    def changes(value: Callable) -> bool:
+        try:
+            return not np.allclose(value(shaken), value(points), rtol=1e-9, atol=1e-12)
+        except (KswgdError, SpdeError):
+            return True  # not defined everywhere, as the logarithm
+
+    return any(map(changes, formulas_of(cases).values()))
 
 
 def _leads(matrix: np.ndarray | None, modes: np.ndarray) -> bool:
