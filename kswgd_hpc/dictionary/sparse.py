@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import scipy.sparse
 
@@ -9,8 +11,8 @@ from kswgd_hpc.backend import array_module, to_host
 from kswgd_hpc.dictionary.contractions import entries
 
 
-class SparseDictionary:
-    """What sparse kinds share. A kind gives the four `sparse_*` methods; what follows makes the dense ones of them.
+class SparseFunctions(ABC):
+    """Functions by rows. A kind gives the three `sparse_*` methods; what follows makes the dense ones of them.
 
     Rows are (indices (n, k), values (n, k)): indices of functions from 0 to p - 1, distinct within a row, and -1 with
     value 0 where a row has fewer than k. All methods give the same indices for the same points.
@@ -22,42 +24,17 @@ class SparseDictionary:
     size: int
     width: int | None  # functions that are alive at a point, None where their number varies
 
+    @abstractmethod
     def sparse_values(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices and values, (n, k) each, at the (n, c) points z."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sparse_gradients(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices (n, k) and gradients (n, k, c)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sparse_generator(self, z: np.ndarray, drift: np.ndarray, mobility: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices and values of G psi = drift . grad psi + mobility : hess psi, (n, k) each."""
-        raise NotImplementedError
-
-    def coarse_rows(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (m, k) of indices and weights of the map to a coarser dictionary, for some functions (m,)."""
-        raise NotImplementedError
-
-    def coarser(self) -> SparseDictionary | None:
-        """A dictionary with the functions that `coarse_rows` maps to; None where it cannot be made coarser again."""
-        raise NotImplementedError
-
-    def sites(self, functions: np.ndarray) -> np.ndarray:
-        """(m, c) places around which functions (m,) are largest."""
-        raise NotImplementedError
-
-    def factors(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Indices and values, (n, a, w) each, of which those of `sparse_values` are sums and products over a.
-
-        Negative indices are padding. What is no product has a = 1.
-        """
-        indices, values = self.sparse_values(z)
-        return indices[:, None], values[:, None]
-
-    def sparse_coarsening(self) -> scipy.sparse.csr_array:
-        """(p, p') map: psi @ map are the functions of a coarser dictionary."""
-        indices, weights = self.coarse_rows(np.arange(self.size))
-        return rows_to_matrix(indices, weights, max(1, int(indices.max()) + 1))
 
     def values(self, z: np.ndarray) -> np.ndarray:
         """(n, p) values at the (n, c) points z."""
@@ -95,15 +72,40 @@ class SparseDictionary:
         """(n, p) values of the generator applied to each function."""
         return self._dense(*self.sparse_generator(z, drift, mobility))
 
-    def coarsening(self) -> scipy.sparse.csr_array:
-        """(p, p') map to a coarser dictionary."""
-        return scipy.sparse.csr_array(self.sparse_coarsening())
-
     def _dense(self, indices: np.ndarray, values: np.ndarray) -> np.ndarray:
         xp = array_module(values)
         rows = xp.zeros((len(values), self.size + 1))  # the last column takes the padding
         rows[xp.arange(len(values))[:, None], indices] = values
         return xp.ascontiguousarray(rows[:, :-1])
+
+
+class SparseDictionary(SparseFunctions):
+    """What sparse kinds share: besides their functions, coarser ones to fall back on where data are few."""
+
+    @abstractmethod
+    def coarse_rows(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (m, k) of indices and weights of the map to a coarser dictionary, for some functions (m,)."""
+
+    @abstractmethod
+    def coarser(self) -> SparseDictionary | None:
+        """A dictionary with the functions that `coarse_rows` maps to; None where it cannot be made coarser again."""
+
+    @abstractmethod
+    def sites(self, functions: np.ndarray) -> np.ndarray:
+        """(m, c) places around which functions (m,) are largest."""
+
+    def factors(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and values, (n, a, w) each, of which those of `sparse_values` are sums and products over a.
+
+        Negative indices are padding. What is no product has a = 1.
+        """
+        indices, values = self.sparse_values(z)
+        return indices[:, None], values[:, None]
+
+    def coarsening(self) -> scipy.sparse.csr_array:
+        """(p, p') map: psi @ map are the functions of a coarser dictionary."""
+        indices, weights = self.coarse_rows(np.arange(self.size))
+        return rows_to_matrix(indices, weights, max(1, int(indices.max()) + 1))
 
 
 def rows_to_matrix(indices: np.ndarray, values: np.ndarray, size: int) -> scipy.sparse.csr_array:

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.sparse import csr_array, eye_array
 from scipy.spatial import cKDTree
 
-from kswgd_hpc.dictionary.sparse import SparseDictionary
+from kswgd_hpc.dictionary.sparse import SparseDictionary, SparseFunctions
 from kswgd_hpc.sparse_kernels import combine
 
 
-class VisitedDictionary(SparseDictionary):
+class VisitedDictionary(SparseFunctions):
     """The functions of another dictionary that have been visited; the nearest of them stand in for the others.
 
     Parameters
