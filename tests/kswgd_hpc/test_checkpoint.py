@@ -215,42 +215,35 @@ def test_a_changed_configuration_is_refused_by_its_keys(undisturbed):
     assert not any("changed" in line for line in said)
 
 
-def test_a_transport_goes_on_from_the_step_at_which_it_was_stopped(undisturbed, tmp_path, monkeypatch):
+def stopped_and_resumed(text: str, directory, monkeypatch, step: int) -> dict:
+    """Datasets of a run whose transport is asked to stop before one of its steps, and which is resumed from there."""
     steps = []
 
     def wanted(saves: Saves) -> bool:
         steps.append(1)
-        saves.kept.checkpoint.stop.reason = "a test" if len(steps) == 12 else ""
-        return len(steps) == 12
+        saves.kept.checkpoint.stop.reason = "a test" if len(steps) == step else ""
+        return len(steps) == step
 
     monkeypatch.setattr(Saves, "wanted", wanted)
     with pytest.raises(Interrupted, match="stopped by a test"):
-        run_here(SAVING, tmp_path / "out")
+        run_here(text, directory)
     before = len(steps)
-    found = run_here(SAVING, tmp_path / "out", resume=True)
-    assert_same_bits(found, undisturbed[0])
-    assert before + len(steps[before:]) < 12 + len(found["kswgd/history/step_size"])
+    found = run_here(text, directory, resume=True)
+    assert before + len(steps[before:]) < step + len(found["kswgd/history/step_size"])
+    return found
+
+
+def test_a_transport_goes_on_from_the_step_at_which_it_was_stopped(undisturbed, tmp_path, monkeypatch):
+    assert_same_bits(stopped_and_resumed(SAVING, tmp_path / "out", monkeypatch, 12), undisturbed[0])
 
 
 def test_snapshots_and_looks_of_a_resumed_transport_are_those_of_an_undisturbed_one(tmp_path, monkeypatch):
     text = SAVING.replace("  particles: 1000", "  particles: 1000\n  snapshots: [0.5, 1.0]\n  judge: {sample: 64}")
     assert text != SAVING
     whole = run_here(text, tmp_path / "whole")
-    steps = []
-
-    def wanted(saves: Saves) -> bool:
-        steps.append(1)
-        saves.kept.checkpoint.stop.reason = "a test" if len(steps) == 14 else ""
-        return len(steps) == 14
-
-    monkeypatch.setattr(Saves, "wanted", wanted)
-    with pytest.raises(Interrupted, match="stopped by a test"):
-        run_here(text, tmp_path / "out")
-    before = len(steps)
-    found = run_here(text, tmp_path / "out", resume=True)
+    found = stopped_and_resumed(text, tmp_path / "out", monkeypatch, 14)
     assert_same_bits(found, whole)
     assert len(found["kswgd/snapshots/times"]) == 2
-    assert before + len(steps[before:]) < 14 + len(found["kswgd/history/step_size"])
 
 
 def test_an_extended_run_has_the_bits_of_one_from_the_beginning(undisturbed, tmp_path):

@@ -128,19 +128,22 @@ def test_predictions_of_every_kind_lie_within_their_budget_of_the_truth(well, na
         assert (prediction.budget.total < 0.05 * np.abs(truth).max()).all()
 
 
+def referred(case, config, plan, comm: MPI.Comm = MPI.COMM_SELF):
+    return references.reference(comm, case, config, plan, None, None, lambda _units: None)
+
+
 @pytest.mark.parametrize("name", ["driven", "resolvent", "poisson", "hit", "wait", "leave", "commit"])
 def test_deterministic_references_of_every_kind_are_the_truth(well, name):
     config, plan, _found = well
     for case, truth in zip(of_entry(config, plan, name), truths()[name], strict=True):
-        found = references.reference(MPI.COMM_SELF, case, config, plan, None, None, lambda _units: None)
+        found = referred(case, config, plan)
         assert found.method == "deterministic"
         np.testing.assert_allclose(found.values, np.atleast_1d(truth), rtol=3e-4, atol=3e-6)
         assert (found.errors < 1e-3 * np.abs(found.values).max()).all()
 
 
 def by_paths(case, config, plan, paths: int, comm: MPI.Comm = MPI.COMM_SELF):
-    case = replace(case, method="monte_carlo", trajectories=paths)
-    return references.reference(comm, case, config, plan, None, None, lambda _units: None)
+    return referred(replace(case, method="monte_carlo", trajectories=paths), config, plan, comm)
 
 
 @pytest.mark.parametrize(("name", "paths"), [("driven", 1500), ("resolvent", 600), ("hit", 1500), ("commit", 3000)])
@@ -162,13 +165,12 @@ def test_visits_between_steps_are_seen():
 
 
 def test_without_killing_two_paths_along_one_noise_give_the_resolvent():
-    config, plan = setting(
+    exact, found, error = both_ways(
         "kind: diffusion, variables: [x], potential: x**2/2 + x**4/4, temperature: 0.5",
         "kind: resolvent, source: x + x**2, initial: {kind: constant, value: 1.0}",
+        600,
     )
-    exact = references.reference(MPI.COMM_SELF, plan.cases[0], config, plan, None, None, lambda _units: None)
-    found = by_paths(plan.cases[0], config, plan, 600)
-    assert abs(found.values[0] - exact.values[0]) < 3 * found.errors[0] < 0.2 * exact.values[0]
+    assert abs(found - exact) < 3 * error < 0.2 * exact
 
 
 @cache
@@ -186,7 +188,14 @@ def setting(system: str, *rows: str):
 
 def exactly(system: str, row: str, index: int = 0):
     config, plan = setting(system, row)
-    return references.reference(MPI.COMM_SELF, plan.cases[index], config, plan, None, None, lambda _units: None)
+    return referred(plan.cases[index], config, plan)
+
+
+def both_ways(system: str, row: str, paths: int) -> tuple[float, float, float]:
+    """The value of an entry without sampling, and by paths with its error."""
+    config, plan = setting(system, row)
+    exact, found = referred(plan.cases[0], config, plan), by_paths(plan.cases[0], config, plan, paths)
+    return exact.values[0], found.values[0], found.errors[0]
 
 
 def test_closed_forms_of_sources_and_resolvents():
@@ -219,13 +228,12 @@ def test_a_disc_is_left_after_the_time_that_brownian_motion_takes():
 
 def test_a_start_law_does_not_make_the_box_so_large_that_far_values_rule():
     """Nodes 15 deviations out, where exp(x) is 400, once gave 1e-15."""
-    config, plan = setting(
+    exact, found, error = both_ways(
         "kind: diffusion, variables: [x], potential: (x**2 - 1)**2, temperature: 0.5",
         "observable: exp(x), initial: {kind: gaussian, mean: 0.2, deviation: 0.4}, times: [0.1], trajectories: 4000",
+        4000,
     )
-    exact = references.reference(MPI.COMM_SELF, plan.cases[0], config, plan, None, None, lambda _units: None)
-    found = by_paths(plan.cases[0], config, plan, 4000)
-    assert abs(found.values[0] - exact.values[0]) < 3.5 * found.errors[0] < 0.05 * exact.values[0]
+    assert abs(found - exact) < 3.5 * error < 0.05 * exact
 
 
 def test_hats_keep_the_place_of_a_jump():
