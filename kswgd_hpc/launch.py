@@ -66,19 +66,15 @@ def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable
     ready : checks what was asked for and returns it; raises KswgdError, the same on every rank
     work : of the communicator and what is ready, to the exit status
     """
-    import petsc4py
-    import petsc4py.lib
     from mpi4py import MPI
 
-    from kswgd_hpc.machine import check_libraries, check_ranks
+    from kswgd_hpc.machine import check_ranks, start_petsc
 
     comm = MPI.COMM_WORLD
     if (stray := _stray(petsc)) is not None:
         return _ended(comm, f"error: unknown argument {stray}; PETSc options have one dash, and at most one value", 2)
     try:
-        petsc4py.lib.ImportPETSc()  # loaded, but not started: with two MPI libraries that may crash
-        check_libraries()
-        petsc4py.init([sys.argv[0], *petsc])
+        start_petsc(petsc)
         check_ranks(comm)
     except MachineError as error:
         return _ended(comm, f"error: {error}", 2)

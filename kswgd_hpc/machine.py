@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import threadpoolctl
@@ -26,6 +28,16 @@ def check_libraries(maps: Path = _MAPS) -> None:
             f"two MPI libraries are loaded, {' and '.join(loaded)}: mpi4py, petsc4py, slepc4py and h5py have to be "
             "built with one and the same; set up again with its mpicc on the path (make distclean setup)"
         )
+
+
+def start_petsc(options: Sequence[str] = ()) -> None:
+    """Start PETSc with these options alone, if one MPI library is loaded. Raises MachineError."""
+    import petsc4py
+    import petsc4py.lib
+
+    petsc4py.lib.ImportPETSc()  # loaded, but not started: with two MPI libraries that may crash
+    check_libraries()
+    petsc4py.init([sys.argv[0], *options])
 
 
 def check_ranks(comm: MPI.Comm) -> None:

@@ -73,9 +73,9 @@ def _child(path: str) -> int:
 
 
 def _bench(options) -> int:
-    import petsc4py
+    from kswgd_hpc.machine import start_petsc
 
-    petsc4py.init([sys.argv[0]])
+    start_petsc()
     from kswgd_hpc import scaling
     from kswgd_hpc.config import parse
     from kswgd_hpc.report.scaling import draw

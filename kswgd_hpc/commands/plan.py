@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from kswgd_hpc.commands import configuration_errors
 
@@ -25,9 +24,9 @@ def main(argv: list[str]) -> int:
 
 
 def _plan(options) -> int:
-    import petsc4py
+    from kswgd_hpc.machine import start_petsc
 
-    petsc4py.init([sys.argv[0]])
+    start_petsc()
     from kswgd_hpc import memory, work
     from kswgd_hpc.config import load
     from kswgd_hpc.plan import build
