@@ -19,7 +19,7 @@ CAUSES = ("time_step", "sampling", "dictionary", "projection")
 REMEDIES = {
     "time_step": "a smaller ensemble.time_step",
     "sampling": "a longer ensemble.duration or more ensemble.trajectories",
-    "dictionary": "a larger koopman.dictionary, or more koopman.coordinates",
+    "dictionary": "a larger koopman.dictionary, more koopman.coordinates, or an ensemble.initial that has the start",
     "projection": "koopman.coordinates or a koopman.dictionary that sees the observable",
 }
 _NODES = 6

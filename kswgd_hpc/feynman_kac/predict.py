@@ -23,6 +23,8 @@ _STARTS = 16384
 # no prediction is said to be better than this: errors so small have causes that are not counted, such as means over
 # space by a sum over the grid
 _LEAST = 1e-4
+_FEW = 10  # pairs that carry what a start has become are few
+_GRID = 60
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         starts.spread,
         _distance(values, levels.near, by),
         _distance(values, levels.far, by),
-        np.abs(starts.layer) / max(whole.typical_rate, 1e-300),
+        np.abs(starts.layer) * np.maximum(1 / max(whole.typical_rate, 1e-300), _unseen(whole, means, starts, times)),
         projection,
         Influence.of(case, levels, means, drive, starts.features),
         np.zeros(len(values)),
@@ -199,6 +201,21 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         starts.features,
         drive,
     )
+
+
+def _unseen(whole: Propagator, means: Moments, starts: Starts, times: np.ndarray) -> np.ndarray:
+    """(times,) for how long paths from the start are where there are no pairs, and what is left over is not seen.
+
+    A density l of norm |l| is carried by 1 / |l|^2 of all pairs. Paths that come from far out need a while until there
+    are some.
+    """
+    finite = np.isfinite(times)
+    last = max(np.max(times[finite], initial=0.0), 1 / max(whole.typical_rate, 1e-300))
+    grid = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, _GRID)]) * last
+    density = whole.backward(starts.features, grid)
+    few = np.einsum("pt,pq,qt->t", density, means.gram, density) > means.count / _FEW
+    alone = np.minimum.accumulate(few)  # until the first time that they are not
+    return np.minimum(grid[alone].max(initial=0.0), np.where(finite, times, np.inf))
 
 
 def _left_over(means: Moments, text: str, components: np.ndarray) -> float:
