@@ -44,5 +44,5 @@ def _paths(details: Mapping[str, np.ndarray]) -> str:
 
 def _range(values: np.ndarray) -> str:
     """The least and the greatest of some numbers, or the one that they are."""
-    low, high = (f"{value:.2g}" for value in (np.min(values), np.max(values)))
+    low, high = (f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in (np.min(values), np.max(values)))
     return low if low == high else f"{low} to {high}"
