@@ -18,10 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
+from spde.compiling import njit
 from spde.driving import draw
 from spde.stepping import Noise, Stepper
 
