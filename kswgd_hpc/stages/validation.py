@@ -69,6 +69,8 @@ def validate(
         return {}
     modes = feynman_kac.reduced(sample.dictionary.size, spectrum.coefficients)
     sample = replace(sample, pairs=not plan.by_generator, weight=None)
+    if modes is None:
+        sample = feynman_kac.settled(sample, getattr(config.koopman.dictionary, "bandwidth", None) == "auto")
     drift = plan.system.drift if plan.by_generator else None
     features = feynman_kac.Features(sample, modes, plan.smooth, drift, plan.mobility)
     with progress.stage("predictions", 1) as stage:
