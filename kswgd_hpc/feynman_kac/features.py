@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 from mpi4py import MPI
 
 from kswgd_hpc.dictionary.centres import join_to_first_half
@@ -54,7 +55,7 @@ class Features:
     @property
     def size(self) -> int:
         """P."""
-        return 1 + self.inner + len(self.extras)
+        return 1 + self.inner + sum(extra.size for extra in self.extras)
 
     def of_pairs(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """z at x and, (n, P) each, the generator applied to z there, or z at y."""
@@ -103,7 +104,8 @@ class Features:
 
     def _joined(self, constant: np.ndarray, psi: np.ndarray, extras: list[np.ndarray]) -> np.ndarray:
         inner = psi if self.modes is None else psi @ self.modes
-        return np.concatenate([constant[:, None], inner, *(column[:, None] for column in extras)], axis=1)
+        columns = (column.reshape(len(psi), -1) for column in extras)
+        return np.concatenate([constant[:, None], inner, *columns], axis=1)
 
     @cached_property
     def coarsenings(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -119,13 +121,14 @@ class Features:
         else:
             first = self.sample.dictionary.coarsening().toarray()
             halves = [first] if first.shape[1] < 4 else [first, first @ self._second(first.shape[1])]
-        return [self._with_others(halves[0])], [self._with_others(half) for half in halves[1:]]
+        return [self._with_others(halves[0], 2)], [self._with_others(half, 1) for half in halves[1:]]
 
     def _by_degree(self, degrees: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         largest, size = int(degrees.max()), len(degrees)
-        maps = [self._with_others(np.eye(size, int((degrees <= d).sum()))) for d in range(1, largest)]
-        maps = [np.eye(self.size, 1), *maps][::-1]  # the constant alone is the coarsest
         near = 2 if largest > 2 else 1
+        sizes = [int((degrees <= d).sum()) for d in range(1, largest)][::-1]
+        maps = [self._with_others(np.eye(size, kept), 2 if i < near else 1) for i, kept in enumerate(sizes)]
+        maps.append(np.eye(self.size, 1))  # the constant alone is the coarsest
         return maps[:near], maps[near : near + 2]
 
     def _second(self, size: int) -> np.ndarray:
@@ -135,13 +138,11 @@ class Features:
             return np.eye(size, size // 2)
         return np.eye(size // 2)[join_to_first_half(centres[:size])]
 
-    def _with_others(self, inner: np.ndarray) -> np.ndarray:
-        p, kept = inner.shape
-        found = np.zeros((self.size, 1 + kept + len(self.extras)))
-        found[0, 0] = 1.0
-        found[1 : 1 + p, 1 : 1 + kept] = inner
-        found[1 + p :, 1 + kept :] = np.eye(len(self.extras))
-        return found
+    def _with_others(self, inner: np.ndarray, rank: int) -> np.ndarray:
+        """The map of a coarsened dictionary, with the constant and the extras of a lower rank."""
+        kept = np.repeat([extra.rank < rank for extra in self.extras], [extra.size for extra in self.extras])
+        others = np.eye(len(kept))[:, kept.astype(bool)]
+        return scipy.linalg.block_diag(np.ones((1, 1)), inner, others)
 
 
 def reduced(size: int, coefficients: np.ndarray) -> np.ndarray | None:

@@ -1,197 +1,279 @@
 """What killing makes of functions of a linear system: a Gaussian factor, which no polynomial of low degree is.
 
-Under a quadratic killing rate, u = exp(w(x, t)) (a polynomial) with a quadratic w, as large at a start far out as the
-killing along the way back. A span that holds exp(w) at some times, by itself and times polynomials of the slowest
-modes, holds the predictions at times between them nearly; where u begins as the exponential of a quadratic function,
-exp(w) is u itself. The generator acts on these functions as on all others, so that they are a choice of a span and no
-result: `budget` says what they are worth.
+Under a quadratic killing rate u = exp(w(x, t)) (a polynomial), with a quadratic w that at a start far out is as large
+as what is killed on the way back. A span that holds exp(w) of a few times, by itself and times polynomials of the
+slowest modes, nearly holds u at all times between them; where u begins as the exponential of a quadratic function, it
+is exp(w) itself. These are a choice of functions and no result: the generator acts on them as on all others, and the
+budget says what they are worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from kswgd_hpc.errors import KswgdError
 from kswgd_hpc.feynman_kac.case import Case, SmoothFormula
-from kswgd_hpc.references import closed_form
+from kswgd_hpc.references.closed_form import linear_law, quadratic, recognise
+from spde.equations import SemilinearEquation
 from spde.errors import SpdeError
-from spde.exact import feynman_kac, principal_eigenpair
-from spde.riccati import KilledTransition, Quadratic
+from spde.exact import LinearLaw, OrnsteinUhlenbeck, feynman_kac, principal_eigenpair
+from spde.riccati import Quadratic
 
-_MOST_MODES = 400
-_DIRECTIONS = 4  # slow modes of whose polynomials the factors are multiples
-_SHARES = (1.0, 0.5, 0.2)  # of the factor of the last time
-_TIMES = 4  # of the exponentials of a quadratic function
-_SMALL = 1e-3  # of a factor in one standard deviation: it is no other function than 1
-_MOMENTS = 4  # that a factor has under the invariant law, or its means are not found from samples
+_MOST_MODES = 512
+_DIRECTIONS = 4  # slow modes of whose polynomials a factor takes multiples
+_SHARES = (1.0, 0.5, 0.2)  # of the last exponent
+_RANKS = (0, 2, 1)  # of the factors at these, see `SmoothFormula`
+_MOST_TIMES = 4  # of exponentials
+_SETTLED = 0.99  # of the exponent after infinite time
+_DOUBLINGS, _BISECTIONS = 60, 24
+_POWER = 4  # of a factor, that has a mean: or samples do not measure its square
 
 
-class _Factor:
-    """exp(w) of a quadratic w of the modes, by itself and times polynomials; of the last states asked for it is kept.
+@dataclass(frozen=True)
+class Linear:
+    """A linear system in its modes.
+
+    to_modes, to_states : functions of (d, n) arrays; drift : of states
+    law : of the modes; mobility, variance : (d,), or (d, d) where modes are coupled
+    """
+
+    to_modes: Callable[[np.ndarray], np.ndarray]
+    to_states: Callable[[np.ndarray], np.ndarray]
+    drift: Callable[[np.ndarray], np.ndarray]
+    law: LinearLaw | OrnsteinUhlenbeck
+    mobility: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def of(cls, system) -> Linear:
+        """Raises KswgdError where the system is not linear, SpdeError where it has no invariant law."""
+        law, field = linear_law(system), isinstance(system, SemilinearEquation)
+        if isinstance(law, LinearLaw):
+            mobility, variance = law.noise**2 / 2, law.stationary_variance
+        else:
+            mobility, variance = law.diffusion / 2, law.stationary_covariance
+        to_modes, to_states = (system.to_modes, system.from_modes) if field else (np.asarray, np.asarray)
+        return cls(to_modes, to_states, system.drift, law, mobility, variance)
+
+    def function(self, function: Callable) -> Callable:
+        """A function of states as one of modes."""
+        return lambda modes: np.asarray(function(self.to_states(np.ascontiguousarray(modes))), dtype=float)
+
+    def slowest(self, count: int) -> np.ndarray:
+        """(k, d) unit vectors of the slowest modes that noise drives."""
+        rates = self.law.rates if isinstance(self.law, LinearLaw) else np.diag(self.law.drift_matrix)
+        order = np.argsort(np.where(_diagonal(self.mobility) > 0, rates, np.inf), kind="stable")
+        return np.eye(len(rates))[order[:count]]
+
+    def integrable(self, exponent: Quadratic) -> bool:
+        """Whether powers of exp(exponent) have a mean under the invariant law."""
+        hessian = _POWER * exponent.hessian(len(self.mobility), dense=self.variance.ndim == 2)
+        if hessian.ndim == 1 and self.variance.ndim == 1:
+            return bool((np.where(hessian > 0, hessian * self.variance, 0.0) < 1).all())
+        variance = np.diag(self.variance) if self.variance.ndim == 1 else self.variance
+        if not np.isfinite(variance).all():
+            return False
+        return bool(np.linalg.eigvals(variance @ hessian).real.max() < 1)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """exp(w) by itself, and times the monomials of some functions.
 
     Parameters
     ----------
-    to_modes : function of states (d, n) and of their drift to modes (d, n)
-    drift : of states; mobility : (d,) or (d, d) of modes
-    exponent : w; directions : (k,) modes whose polynomials it is multiplied by; degree : of these, at most two
+    linear : the system
+    exponent : w, of modes
+    directions : (k, d) linear functions; squared : how many of them are also multiplied with each other
     """
 
-    def __init__(self, to_modes: Callable, drift: Callable, mobility: np.ndarray, exponent: Quadratic, directions, degree):
-        self._to_modes, self._drift, self._mobility = to_modes, drift, mobility
-        self._exponent, self._directions = exponent, directions
-        k = len(directions)
-        self.products = [(i, j) for i in range(k) for j in range(i + 1)] if degree > 1 else []
-        self.size = 1 + (k if degree > 0 else 0) + len(self.products)
-        self._states, self._values, self._rates = np.empty(0), None, None
+    linear: Linear
+    exponent: Quadratic
+    directions: np.ndarray
+    squared: int
 
-    def value(self, states: np.ndarray, column: int) -> np.ndarray:
-        """(n,) one of the functions at states (d, n)."""
-        self._at(states)
-        return self._values[column]
+    @property
+    def size(self) -> int:
+        """Number of functions."""
+        return 1 + len(self.directions) + self.squared * (self.squared + 1) // 2
 
-    def generator(self, states: np.ndarray, column: int) -> np.ndarray:
-        """(n,) the generator applied to it."""
-        self._at(states)
-        if self._rates is None:
-            self._rates = self._moved()
-        return self._rates[column]
+    def value(self, states: np.ndarray) -> np.ndarray:
+        """(n, size) at states (d, n)."""
+        modes = self.linear.to_modes(states)
+        return (np.exp(self.exponent(modes)) * self._monomials(self.directions @ modes)).T
 
-    def _at(self, states: np.ndarray) -> None:
-        if np.array_equal(states, self._states):
-            return
-        self._states, self._rates = states.copy(), None
-        self._modes = self._to_modes(states)
-        x = self._modes[self._directions]
-        factor = np.exp(self._exponent(self._modes))
-        self._values = np.stack([factor, *(factor * x), *(factor * x[i] * x[j] for i, j in self.products)])[: self.size]
+    def _monomials(self, x: np.ndarray) -> np.ndarray:
+        i, j = np.tril_indices(self.squared)
+        return np.concatenate([np.ones((1, x.shape[1])), x, x[i] * x[j]])
 
-    def _moved(self) -> np.ndarray:
-        """(size, n): G (h g) = h (G g + 2 grad w . M grad g + g (G w + grad w . M grad w)), h = exp(w)."""
-        modes, velocity, M = self._modes, self._to_modes(self._drift(self._states)), self._mobility
-        d = len(modes)
-        hessian = self._exponent.hessian(d, dense=False)
-        slope = (_apply(hessian, modes).T + self._exponent.vector(d)).T
-        pull = _apply(M, slope)
-        trace = (M * hessian).sum() if M.ndim == hessian.ndim else (np.diag(np.atleast_2d(M)) if M.ndim == 2 else M) @ (
-            np.diag(hessian) if hessian.ndim == 2 else hessian
-        )
-        own = (slope * (velocity + pull)).sum(axis=0) + trace
-        chosen = self._directions
-        x, v = modes[chosen], velocity[chosen] + 2 * pull[chosen]
-        spread = (np.diag(M) if M.ndim == 1 else M)[np.ix_(chosen, chosen)]
-        factor = self._values[0]
-        products = [factor * (x[i] * v[j] + x[j] * v[i] + 2 * spread[i, j]) for i, j in self.products]
-        return self._values * own + np.stack([0 * factor, *(factor * v), *products])[: self.size]
+    def generator(self, states: np.ndarray) -> np.ndarray:
+        """(n, size) G (h g) = h (G g + 2 grad w . M grad g + g (G w + grad w . M grad w)), h = exp(w)."""
+        modes, velocity = self.linear.to_modes(states), self.linear.to_modes(self.linear.drift(states))
+        M, E = self.linear.mobility, self.directions
+        hessian = self.exponent.hessian(len(modes), dense=M.ndim == 2)
+        slope = _times(hessian, modes) + self.exponent.vector(len(modes))[:, None]
+        pull = _times(M, slope)
+        bend = (M * hessian).sum() if hessian.ndim == M.ndim else M @ np.diag(hessian)
+        own = (slope * (velocity + pull)).sum(axis=0) + bend
+        x, v = E @ modes, E @ (velocity + 2 * pull)
+        i, j = np.tril_indices(self.squared)
+        spread = (E @ _times(M, E.T))[i, j][:, None]
+        rates = np.concatenate([np.zeros((1, len(own))), v, x[i] * v[j] + x[j] * v[i] + 2 * spread])
+        return (np.exp(self.exponent(modes)) * (rates + own * self._monomials(x))).T
 
 
-def _apply(matrix: np.ndarray, states: np.ndarray) -> np.ndarray:
+def _times(matrix: np.ndarray, states: np.ndarray) -> np.ndarray:
     return matrix @ states if matrix.ndim == 2 else matrix[:, None] * states
 
 
-def factors_of_killing(cases: list[Case], system, mobility) -> list[SmoothFormula]:
-    """Those of all cases of a linear system whose killing rate is quadratic."""
+def _diagonal(matrix: np.ndarray) -> np.ndarray:
+    return np.diag(matrix) if matrix.ndim == 2 else matrix
+
+
+@dataclass
+class _Wanted:
+    """What cases of one killing rate ask for: times, the degree of what they begin as, and its linear parts."""
+
+    killing: Quadratic
+    times: set[float]
+    degree: int
+    slopes: dict[str, np.ndarray]
+
+
+def factors_of_killing(cases: list[Case], system) -> list[SmoothFormula]:
+    """Factors of all cases of a linear system whose killing rate is quadratic; none of any other.
+
+    Parameters
+    ----------
+    system : from `spde`
+    """
+    killed, exponentials, found = {}, {}, []
     try:
-        law = closed_form.linear_law(system)
-    except KswgdError:
+        if system.dimension > _MOST_MODES:
+            return []
+        linear = Linear.of(system)
+    except (KswgdError, SpdeError):
         return []
-    d = system.dimension
-    if d > _MOST_MODES:
-        return []
-    modes = closed_form._Modes(system)
-    M = law.noise**2 / 2 if hasattr(law, "noise") and np.ndim(law.noise) == 1 else closed_form_diffusion(law) / 2
-    rates = law.rates if hasattr(law, "rates") else np.diag(law.drift_matrix)
-    directions = np.argsort(rates, kind="stable")[:_DIRECTIONS]
-    found = []
-    groups = {}
     for case in cases:
-        if case.boundary is not None:
-            continue
-        try:
-            killing = Quadratic() if case.killing is None else closed_form.quadratic(modes.function(case.killing), d, "")
-            begins = closed_form.recognise(case.observable, case.formula, modes, system) if case.formula else None
-        except KswgdError:
-            continue
-        exponent = begins.form if begins is not None and begins.kind == "exponential" else None
-        degree = 2 if begins is None or begins.kind != "polynomial" or np.any(begins.form.hessian(d, False)) else int(np.any(begins.form.vector(d)))
-        key = (case.rate, case.formula if exponent is not None else "")
-        times = [t for t in case.times if np.isfinite(t)]
-        if key in groups:
-            old = groups[key]
-            groups[key] = (killing, exponent, max(old[2], degree), old[3] + times)
-        else:
-            groups[key] = (killing, exponent, degree, times)
-    for (rate, formula), (killing, exponent, degree, times) in groups.items():
-        if exponent is None and not rate:
-            continue
-        times = sorted(set(times)) 
-        if exponent is None:
-            forms = _killed(law, killing, times)
-        else:
-            degree = 0
-            forms = [_exponent(feynman_kac(law, killing, t), exponent, d) for t in _some(times, _TIMES)]
-        for number, form in enumerate(forms):
-            part = _Factor(modes.of_states, system.drift, M, form, directions, degree)
-            for column in range(part.size):
-                name = f"factor {number + 1} of {rate} {formula}, {column}"
-                found.append(SmoothFormula(name, lambda s, p=part, c=column: p.value(s, c), lambda s, p=part, c=column: p.generator(s, c)))
+        if case.boundary is None:
+            _ask(case, linear, system, killed, exponentials)
+    for rate, wanted in killed.items():
+        directions = linear.slowest(_DIRECTIONS) if wanted.degree else np.zeros((0, system.dimension))
+        squared = len(directions) if wanted.degree > 1 else 0
+        directions = np.concatenate([directions, *(slope[None] for slope in wanted.slopes.values())])
+        for exponent, rank in zip(_exponents(linear, wanted), _RANKS, strict=False):
+            factor = Factor(linear, exponent, directions, squared)
+            found.append(_formula(f"factor {len(found)} of {rate}", factor, rank))
+    for (formula, rate), (killing, form, times) in exponentials.items():
+        for number, time in enumerate(_some(times, _MOST_TIMES)):
+            exponent = _exponential(linear, killing, form, time)
+            if exponent is not None:
+                factor = Factor(linear, exponent, np.zeros((0, system.dimension)), 0)
+                found.append(_formula(f"factor {len(found)} of {formula} killed by {rate}", factor, 1 + number % 2))
     return found
 
 
-def closed_form_diffusion(law):
-    return law.diffusion
+def _formula(name: str, factor: Factor, rank: int) -> SmoothFormula:
+    return SmoothFormula(name, factor.value, factor.generator, factor.size, rank)
 
 
-def _some(times, most):
-    if len(times) <= most:
-        return times
-    return [times[i] for i in np.unique(np.linspace(0, len(times) - 1, most).round().astype(int))]
+def _ask(case: Case, linear: Linear, system, killed: dict, exponentials: dict) -> None:
+    """Add what a case asks for; nothing where its killing rate is not quadratic."""
+    d, killing = system.dimension, Quadratic()
+    try:
+        if case.killing is not None:
+            killing = quadratic(linear.function(case.killing), d, "killing")
+    except KswgdError:
+        return
+    wanted = killed.setdefault(case.rate, _Wanted(killing, set(), 0, {})) if case.rate else None
+    times = {time for time in case.times if np.isfinite(time)}
+    if wanted is not None:
+        wanted.times |= times
+    for function, text in ((case.observable, case.formula), (case.source, case.driven)):
+        if function is None:
+            continue
+        try:
+            begins = recognise(function, text, linear, system)
+        except KswgdError:
+            begins = None
+        if begins is not None and begins.kind == "exponential":
+            more = exponentials.setdefault((text, case.rate), (killing, begins.form, set()))
+            more[2].update(times)
+        elif wanted is not None:
+            _add_polynomial(wanted, text, begins, d)
 
 
-def _size(form, law, d):
-    hessian = form.hessian(d, dense=False)
-    variance = law.stationary_variance if hasattr(law, "stationary_variance") else np.diag(law.stationary_covariance)
-    diagonal = np.diag(hessian) if hessian.ndim == 2 else hessian
-    return np.abs(diagonal @ np.where(np.isfinite(variance), variance, 0))
+def _add_polynomial(wanted: _Wanted, text: str, begins, d: int) -> None:
+    """What a polynomial asks for, or a function that is taken to be like one of degree two."""
+    if begins is None or begins.kind != "polynomial" or begins.form.hessian(d, dense=False).any():
+        wanted.degree = 2
+    elif begins.form.vector(d).any():
+        wanted.degree = max(wanted.degree, 1)
+        wanted.slopes[text] = np.array(begins.form.vector(d))
 
 
-def _killed(law, killing, times):
-    d = len(law.rates) if hasattr(law, "rates") else len(law.drift_matrix)
-    T = times[-1]
-    whole = feynman_kac(law, killing, T).log_weight
-    forms = [_without_constant(whole)]
-    full = _size(whole, law, d)
-    for share in _SHARES[1:]:
-        low, high = 0.0, T
-        for _ in range(30):
-            middle = (low + high) / 2
-            if _size(feynman_kac(law, killing, middle).log_weight, law, d) < share * full:
-                low = middle
-            else:
-                high = middle
-        forms.append(_without_constant(feynman_kac(law, killing, high).log_weight))
-    return forms
+def _exponents(linear: Linear, wanted: _Wanted) -> Iterator[Quadratic]:
+    """w at the end, and where it is some shares of that."""
+    try:
+        if wanted.times:
+            end = max(wanted.times)
+            last = _weight(linear, wanted.killing, end)
+        else:
+            last = principal_eigenpair(linear.law, wanted.killing).log_eigenfunction
+            end = _settled(linear, wanted.killing, _size(linear, last))
+        if _size(linear, last) == 0 or not linear.integrable(last):
+            return
+        yield last
+        for share in _SHARES[1:]:
+            low, high = 0.0, end
+            for _ in range(_BISECTIONS):
+                middle = (low + high) / 2
+                less = _size(linear, _weight(linear, wanted.killing, middle)) < share * _size(linear, last)
+                low, high = (middle, high) if less else (low, middle)
+            yield _weight(linear, wanted.killing, high)
+    except SpdeError:
+        return  # what is infinite has no shape
 
 
-def _without_constant(form):
+def _weight(linear: Linear, killing: Quadratic, time: float) -> Quadratic:
+    form = feynman_kac(linear.law, killing, time).log_weight
     return Quadratic(0.0, form.linear, form.matrix)
 
 
-def _exponent(law: KilledTransition, end: Quadratic, d: int) -> Quadratic:
-    """Logarithm of E_x[exp(end) exp(-int c)], but for a constant."""
-    zero = np.zeros((d, 1))
-    units = np.eye(d)
-    at0 = law.log_exponential(zero, end)[0]
-    plus, minus = law.log_exponential(units, end), law.log_exponential(-units, end)
-    linear, diagonal = (plus - minus) / 2, (plus + minus) / 2 - at0
-    if law.covariance.ndim == 1 and end.is_diagonal:
-        return Quadratic(0.0, linear, diagonal)
-    matrix = np.diag(diagonal)
-    for i in range(d - 1):
-        pairs = units[:, i + 1 :] + units[:, [i]]
-        mixed = law.log_exponential(pairs, end) - at0 - linear[i] - linear[i + 1 :] - diagonal[i] - diagonal[i + 1 :]
-        matrix[i, i + 1 :] = matrix[i + 1 :, i] = mixed / 2
-    return Quadratic(0.0, linear, matrix)
+def _settled(linear: Linear, killing: Quadratic, size: float) -> float:
+    """A time after which w has nearly its limit."""
+    time = 1 / max(np.abs(linear.law.drift_matrix).max(), 1e-300)
+    for _ in range(_DOUBLINGS):
+        if _size(linear, _weight(linear, killing, time)) > _SETTLED * size:
+            break
+        time *= 2
+    return time
+
+
+def _size(linear: Linear, exponent: Quadratic) -> float:
+    """How large an exponent is in units of the noise."""
+    mobility, d = _diagonal(linear.mobility), len(linear.mobility)
+    bend = np.abs(_diagonal(exponent.hessian(d, dense=False))) @ mobility
+    return float(bend + np.sqrt(exponent.vector(d) ** 2 @ mobility))
+
+
+def _exponential(linear: Linear, killing: Quadratic, form: Quadratic, time: float) -> Quadratic | None:
+    """Logarithm of E_x[exp(form) exp(-int c)] but for a constant, None where it is no use."""
+    d = len(linear.mobility)
+    try:
+        law = feynman_kac(linear.law, killing, time)
+        start = law.log_exponential(np.zeros(d), form)
+        found = quadratic(lambda modes: law.log_exponential(modes, form) - start, d, "logarithm")
+    except (KswgdError, SpdeError):
+        return None
+    exponent = Quadratic(0.0, found.linear, found.matrix)
+    return exponent if linear.integrable(exponent) else None
+
+
+def _some(times: set[float], most: int) -> list[float]:
+    """Times of a set, evenly spread over it, at most so many."""
+    ordered = sorted(times)
+    return [ordered[i] for i in sorted({round(x) for x in np.linspace(0, len(ordered) - 1, min(most, len(ordered)))})]
