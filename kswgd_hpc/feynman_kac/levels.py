@@ -9,6 +9,8 @@ import numpy as np
 from kswgd_hpc.feynman_kac.features import Features, Moments
 from kswgd_hpc.feynman_kac.propagator import Propagator
 
+_FINER = 1e-3  # of the cut: what the functions of `shapes` are for, far out, shows little where most pairs are
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -27,6 +29,8 @@ class Levels:
     def of(cls, features: Features, means: Moments, rate: str, lag: float, regularization: float) -> Levels:
         """Solve them, in this process alone."""
         moved, least = operator(means, rate, lag), means.least.get(rate, 0.0)
+        if any(extra.rank for extra in features.extras):
+            regularization *= _FINER
         free = features.boundary is None
         kind = {"constant": free, "conserved": free and not rate}
 

@@ -22,13 +22,12 @@ from spde.errors import SpdeError
 from spde.exact import LinearLaw, OrnsteinUhlenbeck, feynman_kac, principal_eigenpair
 from spde.riccati import Quadratic
 
-_MOST_MODES = 512
+_MOST_MODES, _MOST_COUPLED = 512, 128
 _DIRECTIONS = 4  # slow modes of whose polynomials a factor takes multiples
-_SHARES = (1.0, 0.5, 0.2)  # of the last exponent
-_RANKS = (0, 2, 1)  # of the factors at these, see `SmoothFormula`
-_MOST_TIMES = 4  # of exponentials
+_SHARES = (1.0, 0.5, 0.2, 0.75)  # of the way of an exponent
+_RANKS = (0, 2, 1, 2)  # of the factors at these, see `SmoothFormula`
 _SETTLED = 0.99  # of the exponent after infinite time
-_DOUBLINGS, _BISECTIONS = 60, 24
+_DOUBLINGS, _BISECTIONS = 60, 8
 _POWER = 4  # of a factor, that has a mean: or samples do not measure its square
 
 
@@ -49,8 +48,10 @@ class Linear:
 
     @classmethod
     def of(cls, system) -> Linear:
-        """Raises KswgdError where the system is not linear, SpdeError where it has no invariant law."""
+        """Raises KswgdError where the system is not linear, SpdeError where it is too large or has no invariant law."""
         law, field = linear_law(system), isinstance(system, SemilinearEquation)
+        if system.dimension > (_MOST_MODES if isinstance(law, LinearLaw) else _MOST_COUPLED):
+            raise SpdeError(f"{system.dimension} modes are too many")
         if isinstance(law, LinearLaw):
             mobility, variance = law.noise**2 / 2, law.stationary_variance
         else:
@@ -152,8 +153,6 @@ def factors_of_killing(cases: list[Case], system) -> list[SmoothFormula]:
     """
     killed, exponentials, found = {}, {}, []
     try:
-        if system.dimension > _MOST_MODES:
-            return []
         linear = Linear.of(system)
     except (KswgdError, SpdeError):
         return []
@@ -168,11 +167,14 @@ def factors_of_killing(cases: list[Case], system) -> list[SmoothFormula]:
             factor = Factor(linear, exponent, directions, squared)
             found.append(_formula(f"factor {len(found)} of {rate}", factor, rank))
     for (formula, rate), (killing, form, times) in exponentials.items():
-        for number, time in enumerate(_some(times, _MOST_TIMES)):
-            exponent = _exponential(linear, killing, form, time)
-            if exponent is not None:
-                factor = Factor(linear, exponent, np.zeros((0, system.dimension)), 0)
-                found.append(_formula(f"factor {len(found)} of {formula} killed by {rate}", factor, 1 + number % 2))
+
+        def at(time: float, killing=killing, form=form) -> Quadratic:
+            return _exponential(linear, killing, form, time)
+
+        exponents = _on_the_way(linear, at, max(times), form, _SHARES)
+        for exponent, rank in zip(exponents, _RANKS, strict=False):
+            factor = Factor(linear, exponent, np.zeros((0, system.dimension)), 0)
+            found.append(_formula(f"factor {len(found)} of {formula} killed by {rate}", factor, rank))
     return found
 
 
@@ -188,6 +190,8 @@ def _ask(case: Case, linear: Linear, system, killed: dict, exponentials: dict) -
             killing = quadratic(linear.function(case.killing), d, "killing")
     except KswgdError:
         return
+    if d > _MOST_COUPLED and not killing.is_diagonal:
+        return
     wanted = killed.setdefault(case.rate, _Wanted(killing, set(), 0, {})) if case.rate else None
     times = {time for time in case.times if np.isfinite(time)}
     if wanted is not None:
@@ -199,7 +203,7 @@ def _ask(case: Case, linear: Linear, system, killed: dict, exponentials: dict) -
             begins = recognise(function, text, linear, system)
         except KswgdError:
             begins = None
-        if begins is not None and begins.kind == "exponential":
+        if begins is not None and begins.kind == "exponential" and times:
             more = exponentials.setdefault((text, case.rate), (killing, begins.form, set()))
             more[2].update(times)
         elif wanted is not None:
@@ -216,26 +220,37 @@ def _add_polynomial(wanted: _Wanted, text: str, begins, d: int) -> None:
 
 
 def _exponents(linear: Linear, wanted: _Wanted) -> Iterator[Quadratic]:
-    """w at the end, and where it is some shares of that."""
+    """Exponents w of a killing rate."""
     try:
         if wanted.times:
             end = max(wanted.times)
-            last = _weight(linear, wanted.killing, end)
         else:
-            last = principal_eigenpair(linear.law, wanted.killing).log_eigenfunction
-            end = _settled(linear, wanted.killing, _size(linear, last))
-        if _size(linear, last) == 0 or not linear.integrable(last):
-            return
-        yield last
-        for share in _SHARES[1:]:
-            low, high = 0.0, end
-            for _ in range(_BISECTIONS):
-                middle = (low + high) / 2
-                less = _size(linear, _weight(linear, wanted.killing, middle)) < share * _size(linear, last)
-                low, high = (middle, high) if less else (low, middle)
-            yield _weight(linear, wanted.killing, high)
+            limit = principal_eigenpair(linear.law, wanted.killing).log_eigenfunction
+            end = _settled(linear, wanted.killing, _size(linear, limit))
     except SpdeError:
-        return  # what is infinite has no shape
+        return iter(())  # what is infinite has no shape
+    shares = _SHARES if wanted.times or wanted.degree else _SHARES[:1]  # of an eigenvalue the eigenfunction
+    return _on_the_way(linear, lambda time: _weight(linear, wanted.killing, time), end, Quadratic(), shares)
+
+
+def _on_the_way(
+    linear: Linear, exponent: Callable[[float], Quadratic], end: float, start: Quadratic, shares: tuple[float, ...]
+) -> Iterator[Quadratic]:
+    """What an exponent is at the end, and where it has gone some shares of its way from the start."""
+    try:
+        last = exponent(end)
+        whole = _size(linear, last, start)
+        for share in shares if whole > 0 else ():
+            low, high = 0.0, end
+            for _ in range(_BISECTIONS if share < 1 else 0):
+                middle = (low + high) / 2
+                less = _size(linear, exponent(middle), start) < share * whole
+                low, high = (middle, high) if less else (low, middle)
+            found = exponent(high)
+            if linear.integrable(found):
+                yield found
+    except SpdeError:
+        return
 
 
 def _weight(linear: Linear, killing: Quadratic, time: float) -> Quadratic:
@@ -253,27 +268,16 @@ def _settled(linear: Linear, killing: Quadratic, size: float) -> float:
     return time
 
 
-def _size(linear: Linear, exponent: Quadratic) -> float:
-    """How large an exponent is in units of the noise."""
+def _size(linear: Linear, exponent: Quadratic, start: Quadratic = Quadratic()) -> float:  # noqa: B008
+    """How far an exponent is from another, in units of the noise."""
     mobility, d = _diagonal(linear.mobility), len(linear.mobility)
-    bend = np.abs(_diagonal(exponent.hessian(d, dense=False))) @ mobility
-    return float(bend + np.sqrt(exponent.vector(d) ** 2 @ mobility))
+    bend = _diagonal(exponent.hessian(d, dense=False)) - _diagonal(start.hessian(d, dense=False))
+    return float(np.abs(bend) @ mobility + np.sqrt((exponent.vector(d) - start.vector(d)) ** 2 @ mobility))
 
 
-def _exponential(linear: Linear, killing: Quadratic, form: Quadratic, time: float) -> Quadratic | None:
-    """Logarithm of E_x[exp(form) exp(-int c)] but for a constant, None where it is no use."""
-    d = len(linear.mobility)
-    try:
-        law = feynman_kac(linear.law, killing, time)
-        start = law.log_exponential(np.zeros(d), form)
-        found = quadratic(lambda modes: law.log_exponential(modes, form) - start, d, "logarithm")
-    except (KswgdError, SpdeError):
-        return None
-    exponent = Quadratic(0.0, found.linear, found.matrix)
-    return exponent if linear.integrable(exponent) else None
-
-
-def _some(times: set[float], most: int) -> list[float]:
-    """Times of a set, evenly spread over it, at most so many."""
-    ordered = sorted(times)
-    return [ordered[i] for i in sorted({round(x) for x in np.linspace(0, len(ordered) - 1, min(most, len(ordered)))})]
+def _exponential(linear: Linear, killing: Quadratic, form: Quadratic, time: float) -> Quadratic:
+    """Logarithm of E_x[exp(form) exp(-int c)] but for a constant. Raises SpdeError where it is infinite."""
+    d, law = len(linear.mobility), feynman_kac(linear.law, killing, time)
+    start = law.log_exponential(np.zeros(d), form)
+    found = quadratic(lambda modes: law.log_exponential(modes, form) - start, d, "logarithm")
+    return Quadratic(0.0, found.linear, found.matrix)
