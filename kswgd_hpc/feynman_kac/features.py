@@ -74,27 +74,24 @@ class Features:
         values = pairs.values[f"f:{text}"]
         return values if self.boundary is None else values * (pairs.values[f"f:{self.boundary.text}"] > 0)
 
-    def of_states(self, states: np.ndarray) -> np.ndarray:
-        """(n, P) z at states (d, n)."""
-        psi = self.sample.dictionary.values(self.sample.coordinates(states))
-        if self.boundary is not None:
-            level = self.boundary.level(states)
-            return self._joined(level, psi * level[:, None], [])
-        return self._joined(np.ones(len(psi)), psi, [extra.value(states) for extra in self.extras])
-
-    def generator_at(self, states: np.ndarray) -> np.ndarray:
-        """(n, P) generator applied to z at states (d, n)."""
+    def of_states(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """z at states (d, n) and, (n, P) each, the generator applied to it there; None where that is not known."""
         coordinates, mobility = self.sample.coordinates, self.sample.mobility
+        z = coordinates(states)
+        psi = self.sample.dictionary.values(z)
+        values = [extra.value(states) for extra in self.extras]
+        if not self.by_generator:
+            return self._joined(np.ones(len(psi)), psi, values), None
         velocity = coordinates.velocity(self.drift(states), states, self.mobility)
         if mobility is None:
             mobility = coordinates.mobility(self.mobility, states)
-        z = coordinates(states)
         if self.boundary is not None:
             level, rate = self.boundary.level(states), self.boundary.level_rate(states)
             slope = self.boundary.slope_in(coordinates, self.mobility)(states)
-            return self._outside(level, rate, slope, z, velocity, mobility, self.sample.dictionary.values(z))[1]
-        rates = self.sample.dictionary.generator(z, velocity, mobility)
-        return self._joined(np.zeros(len(rates)), rates, [extra.generator(states) for extra in self.extras])
+            return self._outside(level, rate, slope, z, velocity, mobility, psi)
+        rates = self.sample.dictionary.generator(z, velocity, mobility, psi)
+        extras = [extra.generator(states) for extra in self.extras]
+        return self._joined(np.ones(len(psi)), psi, values), self._joined(np.zeros(len(psi)), rates, extras)
 
     def _outside(self, level, rate, slope, z, drift, mobility, psi) -> tuple[np.ndarray, np.ndarray]:
         """Functions d psi and G (d psi) = d (G psi + 2 grad d . M grad psi / d) + psi G d, (n, P) each."""
