@@ -90,7 +90,7 @@ def validate(
             judged = sum(some.budget_cost for some in own)
             stage(1)
             stage.note = (
-                f"{others[0].method}, {cost:.3g} processor seconds; prediction {made:.3g}, its errors {judged:.3g}"
+                f"{others[0].method}, {cost:.3g} processor seconds; prediction {made:.3g} (errors {judged:.3g})"
             )
         # processor seconds differ from run to run: attributes of the results, not datasets
         progress.seconds[f"cpu prediction {entry.name}"] = made
