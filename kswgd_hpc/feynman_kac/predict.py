@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.feynman_kac.budget import Budget, Influence, coarse_error, drive_of, sampled
+from kswgd_hpc.feynman_kac.budget import Budget, coarse_error, sampled
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments, moments
+from kswgd_hpc.feynman_kac.influence import Influence, drive_of
 from kswgd_hpc.feynman_kac.levels import Levels
 from kswgd_hpc.feynman_kac.propagator import Drive, Propagator
 from kswgd_hpc.machine import return_memory
@@ -132,7 +133,7 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
     for case in cases:
         levels = solved[case.rate]
         if case.kind == "principal_eigenvalue":
-            row = _principal(case, levels)
+            row = _principal(case, levels, means)
         else:
             row = _expectation(case, features, means, levels, seed)
         if lag and step_error is not None:
@@ -222,7 +223,7 @@ def _step(case: Case, row: _Row, step_error: Callable[[np.ndarray], np.ndarray])
     return whole.shifted(row.features, row.drive, np.array(case.times), step_error(-whole.exponents))
 
 
-def _principal(case: Case, levels: Levels) -> _Row:
+def _principal(case: Case, levels: Levels, means: Moments) -> _Row:
     """The smallest eigenvalue of L + c."""
     values, nothing = levels.whole.principal, np.zeros(1)
 
@@ -230,7 +231,7 @@ def _principal(case: Case, levels: Levels) -> _Row:
         return other.principal
 
     near, far = (_distance(values, coarse, by) for coarse in (levels.near, levels.far))
-    influence = Influence.of_principal(case, levels)
+    influence = Influence.of_principal(case, levels, means)
     return _Row(levels, values, nothing, near, far, nothing, nothing, influence, nothing, np.zeros(2))
 
 
