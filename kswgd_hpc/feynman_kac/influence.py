@@ -163,7 +163,7 @@ class Influence:
         return np.einsum("int,jnt->ijt", self.left.shares, self.right.shares)
 
     def _squares(self, residual: np.ndarray, spanned: Spanned) -> np.ndarray:
-        """(times,) sums over pairs and nodes of squares of what is left over, which is (n, r or more) of the functions."""
+        """(times,) sums over pairs and nodes of squares of what is left over, (n, r or more) of the functions."""
         shares, more = spanned.shares, residual.shape[1] - len(spanned.shares)
         shares = np.concatenate([shares, np.ones((more, *shares.shape[1:]))])
         products = residual.T @ residual
