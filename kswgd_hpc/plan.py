@@ -136,6 +136,7 @@ def _smooth(config: Config, system, cases: list[feynman_kac.Case], observed: Coo
     return (
         *feynman_kac.smooth_formulas(cases, system, mobility),
         *feynman_kac.moments_of_modes(cases, system, mobility, observed, polynomial),
+        *feynman_kac.factors_of_killing(cases, system),
     )
 
 
