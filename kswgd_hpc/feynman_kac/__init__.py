@@ -11,6 +11,7 @@ from kswgd_hpc.feynman_kac.centres import settled
 from kswgd_hpc.feynman_kac.entries import cases_of
 from kswgd_hpc.feynman_kac.features import Features, reduced
 from kswgd_hpc.feynman_kac.predict import Prediction, predict
+from kswgd_hpc.feynman_kac.shapes import factors_of_killing
 
 __all__ = [
     "Case",
@@ -18,6 +19,7 @@ __all__ = [
     "Prediction",
     "SmoothFormula",
     "cases_of",
+    "factors_of_killing",
     "formulas_of",
     "moments_of_modes",
     "predict",
