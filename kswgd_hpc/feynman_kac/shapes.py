@@ -269,10 +269,11 @@ def _settled(linear: Linear, killing: Quadratic, size: float) -> float:
 
 
 def _size(linear: Linear, exponent: Quadratic, start: Quadratic = Quadratic()) -> float:  # noqa: B008
-    """How far an exponent is from another, in units of the noise."""
-    mobility, d = _diagonal(linear.mobility), len(linear.mobility)
+    """How far an exponent is from another, in standard deviations of the modes; of those without any, of the noise."""
+    variance, d = _diagonal(linear.variance), len(linear.mobility)
+    variance = np.where(np.isfinite(variance), variance, _diagonal(linear.mobility))
     bend = _diagonal(exponent.hessian(d, dense=False)) - _diagonal(start.hessian(d, dense=False))
-    return float(np.abs(bend) @ mobility + np.sqrt((exponent.vector(d) - start.vector(d)) ** 2 @ mobility))
+    return float(np.abs(bend) @ variance + np.sqrt((exponent.vector(d) - start.vector(d)) ** 2 @ variance))
 
 
 def _exponential(linear: Linear, killing: Quadratic, form: Quadratic, time: float) -> Quadratic:
