@@ -25,7 +25,7 @@ from spde.riccati import Quadratic
 _MOST_MODES, _MOST_COUPLED = 512, 128
 _DIRECTIONS = 4  # slow modes of whose polynomials a factor takes multiples
 _SHARES = (1.0, 0.5, 0.2, 0.75)  # of the way of an exponent
-_RANKS = (0, 2, 1, 2)  # of the factors at these, see `SmoothFormula`
+_RANKS = (1, 2, 1, 2)  # of the factors at these, see `SmoothFormula`
 _SETTLED = 0.99  # of the exponent after infinite time
 _DOUBLINGS, _BISECTIONS = 60, 8
 _POWER = 4  # of a factor, that has a mean: or samples do not measure its square
