@@ -6,7 +6,7 @@ An observable that is itself one of them starts without any error, whatever coor
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -174,6 +174,17 @@ class Moments:
     squares: dict[str, float]
     least: dict[str, float]
     count: float
+
+    def of(self, some: np.ndarray) -> Moments:
+        """The means of some of the functions alone."""
+        both = np.ix_(some, some)
+        return replace(
+            self,
+            gram=self.gram[both],
+            moved=self.moved[both],
+            killed={text: part[both] for text, part in self.killed.items()},
+            projected={text: part[some] for text, part in self.projected.items()},
+        )
 
 
 def moments(

@@ -11,6 +11,7 @@ from kswgd_hpc.feynman_kac.features import Features, Moments, moments
 from kswgd_hpc.feynman_kac.propagator import Propagator, orthonormal
 from kswgd_hpc.whitening import LocalFactor
 
+_ROUNDED = 0.01  # of the norm, that only rounding makes a function with
 _FINER = 1e-3  # of the cut: what the functions of `shapes` are for, far out, shows little where most pairs are
 
 
@@ -35,7 +36,9 @@ class Fine:
         ranks = np.repeat([extra.rank for extra in features.extras], [extra.size for extra in features.extras])
         coarse = np.concatenate([np.ones(1 + features.inner, dtype=bool), ranks == 0])
         basis = _joined(means.gram, coarse, _FINER * regularization)
-        return cls(basis, moments(features, [], killings, basis))
+        means = moments(features, [], killings, basis)
+        sound = np.flatnonzero(np.abs(means.gram.diagonal() - 1) < _ROUNDED)
+        return cls(basis[:, sound], means.of(sound))
 
 
 def _joined(gram: np.ndarray, coarse: np.ndarray, cut: float) -> np.ndarray:
