@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, feynman_kac, memory, petsc_types, storage, streams, systems
+from kswgd_hpc import backend, eigensolver, feynman_kac, memory, petsc_types, storage, streams, systems
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
@@ -90,6 +90,8 @@ def prepare(comm: MPI.Comm, config: Config) -> Plan:
 
 def build(config: Config) -> Plan:
     """The plan of a configuration, in this process alone. Raises KswgdError."""
+    if config.koopman is not None:
+        eigensolver.check_options(config.koopman.petsc_options)
     system = systems.build(config)
     check_dynamics(config, system)
     cases = [] if system is None else feynman_kac.cases_of(config, system, system.mobility)
@@ -99,6 +101,8 @@ def build(config: Config) -> Plan:
     d = ensemble.dimension
     particles = start = None
     if config.kswgd is not None and config.kswgd.initial.kind == "ensemble":
+        if config.kswgd.initial.where is not None:
+            systems.check_set(config.kswgd.initial.where, "kswgd.initial.where")
         start = set_label(system, d, config.kswgd.initial.where, "kswgd.initial.where")
     elif config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")

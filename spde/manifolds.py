@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 
+from spde.compiling import njit
 from spde.diffusion_steppers import KernelStepper
 from spde.diffusions import VectorSystem, gradient, no_reduction
 from spde.errors import SpdeError

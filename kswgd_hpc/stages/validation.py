@@ -17,7 +17,7 @@ from kswgd_hpc.feynman_kac.rate_function import Row, check_covered, generating_f
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import Sample
-from kswgd_hpc.references import Reference, principal_eigenvalue, reference
+from kswgd_hpc.references import Reference, account, principal_eigenvalue, reference
 from kswgd_hpc.schema.validation import STEADY
 from kswgd_hpc.spectrum import Spectrum
 from kswgd_hpc.stages.koopman import lag_of
@@ -69,6 +69,8 @@ def validate(
         return {}
     modes = feynman_kac.reduced(sample.dictionary.size, spectrum.coefficients)
     sample = replace(sample, pairs=not plan.by_generator, weight=None)
+    if modes is None:
+        sample = feynman_kac.settled(sample, getattr(config.koopman.dictionary, "bandwidth", None) == "auto")
     drift = plan.system.drift if plan.by_generator else None
     features = feynman_kac.Features(sample, modes, plan.smooth, drift, plan.mobility)
     with progress.stage("predictions", 1) as stage:
@@ -162,6 +164,8 @@ def _say(progress: Progress, entry, rows: list[Row]) -> None:
                 f"  {entry.name}{start}{what}: predicted {value:.6g} +- {budget.total[i]:.2g}, "
                 f"{other.method} {other.values[i]:.6g} +- {other.errors[i]:.2g}: {'agree' if agree[i] else 'DISAGREE'}"
             )
+        if took := account(row.reference.details):
+            progress.say(f"  {entry.name}{start}: {took}")
     if rejected := max(row.rejected for row in rows):
         progress.say(f"  {entry.name}: {rejected} eigenvalues that grow without cause were left out")
     if entry.kind == "resolvent" and entry.killing == 0:
