@@ -6,7 +6,7 @@ An observable that is itself one of them starts without any error, whatever coor
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -175,10 +175,23 @@ class Moments:
     least: dict[str, float]
     count: float
 
+    def of(self, some: np.ndarray) -> Moments:
+        """The means of some of the functions alone."""
+        both = np.ix_(some, some)
+        return replace(
+            self,
+            gram=self.gram[both],
+            moved=self.moved[both],
+            killed={text: part[both] for text, part in self.killed.items()},
+            projected={text: part[some] for text, part in self.projected.items()},
+        )
 
-def moments(features: Features, observables: list[str], killings: list[str]) -> Moments:
-    """The sums that all predictions are made of, in one pass. Collective."""
-    sample, P = features.sample, features.size
+
+def moments(
+    features: Features, observables: list[str], killings: list[str], basis: np.ndarray | None = None
+) -> Moments:
+    """The sums that all predictions are made of, in one pass; of z @ basis where that is given. Collective."""
+    sample, P = features.sample, features.size if basis is None else basis.shape[1]
     shapes = {"gram": (P, P), "moved": (P, P), "count": (1, 1)}
     shapes |= {f"k:{text}": (P, P) for text in killings} | {f"f:{text}": (P, 1) for text in observables}
     shapes |= {f"s:{text}": (1, 1) for text in observables}
@@ -186,6 +199,8 @@ def moments(features: Features, observables: list[str], killings: list[str]) -> 
     def add(block: Records, parts: dict[str, np.ndarray]) -> None:
         for pairs in sample.batches(block):
             z, moved = features.of_pairs(pairs)
+            if basis is not None:
+                z, moved = z @ basis, moved @ basis
             parts["gram"] += z.T @ z
             parts["moved"] += z.T @ moved
             parts["count"] += len(z)

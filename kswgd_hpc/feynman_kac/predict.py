@@ -13,7 +13,7 @@ from kswgd_hpc.feynman_kac.budget import Budget, coarse_error, sampled
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments, moments
 from kswgd_hpc.feynman_kac.influence import Influence, drive_of
-from kswgd_hpc.feynman_kac.levels import Levels
+from kswgd_hpc.feynman_kac.levels import Fine, Levels
 from kswgd_hpc.feynman_kac.propagator import Drive, Propagator
 from kswgd_hpc.machine import return_memory
 from kswgd_hpc.parallel import cut, local, sum_blocks
@@ -129,8 +129,9 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
     formulas = [text for case in cases for text in (case.formula, case.driven) if text]
     means = moments(features, list(dict.fromkeys(formulas)), killings)
     lag = 0.0 if features.by_generator else lag_time
+    fine = Fine.of(features, means, killings, regularization)
     return_memory()  # of the batches that the means were made of
-    solved, seconds = _solved(cases, features, means, lag, regularization)
+    solved, seconds = _solved(cases, features, means, lag, regularization, fine)
     rows = []
     for case in cases:
         levels = solved[case.rate]
@@ -155,11 +156,11 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
 
 
 def _solved(
-    cases, features: Features, means: Moments, lag: float, regularization: float
+    cases, features: Features, means: Moments, lag: float, regularization: float, fine: Fine | None
 ) -> tuple[dict[str, Levels], np.ndarray]:
     """Killing rate -> levels, which the ranks share out; seconds (2,) of this one, see `Levels`. Collective."""
     comm, rates = features.sample.comm, list(dict.fromkeys(case.rate for case in cases))
-    mine = {rate: Levels.of(features, means, rate, lag, regularization) for rate in rates[comm.rank :: comm.size]}
+    mine = {rate: Levels.of(features, means, rate, lag, regularization, fine) for rate in rates[comm.rank :: comm.size]}
     seconds = np.sum([levels.seconds for levels in mine.values()] or [(0.0, 0.0)], axis=0)
     return {rate: comm.bcast(mine.get(rate), root=i % comm.size) for i, rate in enumerate(rates)}, seconds
 

@@ -25,7 +25,7 @@ from spde.riccati import Quadratic
 _MOST_MODES, _MOST_COUPLED = 512, 128
 _DIRECTIONS = 4  # slow modes of whose polynomials a factor takes multiples
 _SHARES = (1.0, 0.5, 0.2, 0.75)  # of the way of an exponent
-_RANKS = (0, 2, 1, 2)  # of the factors at these, see `SmoothFormula`
+_RANKS = (1, 2, 1, 2)  # of the factors at these, see `SmoothFormula`
 _SETTLED = 0.99  # of the exponent after infinite time
 _DOUBLINGS, _BISECTIONS = 60, 8
 _POWER = 4  # of a factor, that has a mean: or samples do not measure its square
@@ -269,10 +269,11 @@ def _settled(linear: Linear, killing: Quadratic, size: float) -> float:
 
 
 def _size(linear: Linear, exponent: Quadratic, start: Quadratic = Quadratic()) -> float:  # noqa: B008
-    """How far an exponent is from another, in units of the noise."""
-    mobility, d = _diagonal(linear.mobility), len(linear.mobility)
+    """How far an exponent is from another, in standard deviations of the modes; of those without any, of the noise."""
+    variance, d = _diagonal(linear.variance), len(linear.mobility)
+    variance = np.where(np.isfinite(variance), variance, _diagonal(linear.mobility))
     bend = _diagonal(exponent.hessian(d, dense=False)) - _diagonal(start.hessian(d, dense=False))
-    return float(np.abs(bend) @ mobility + np.sqrt((exponent.vector(d) - start.vector(d)) ** 2 @ mobility))
+    return float(np.abs(bend) @ variance + np.sqrt((exponent.vector(d) - start.vector(d)) ** 2 @ variance))
 
 
 def _exponential(linear: Linear, killing: Quadratic, form: Quadratic, time: float) -> Quadratic:
