@@ -260,6 +260,17 @@ def test_level_functions_are_positive_outside_of_a_set_and_negative_inside(text,
     np.testing.assert_array_equal(level < 0, inside(x, y))
 
 
+@pytest.mark.parametrize("rate", [0.03, 0.11, 0.5])
+@pytest.mark.parametrize("count", [13, 25, 97])
+def test_the_error_of_a_grid_of_thetas_covers_that_of_the_rate_function_between_two_states(rate, count):
+    # jumps at a rate between two states at -1 and 1: a kink of the generating function where that is slow
+    thetas, at = np.linspace(-3, 3, count), np.linspace(-0.9, 0.9, 19)
+    found = transformed(thetas, np.sqrt(rate**2 + thetas**2) - rate, at)
+    error = np.abs(found.values - rate * (1 - np.sqrt(1 - at**2)))
+    assert (error <= 2 * found.interpolation + 1e-12).all()
+    assert np.median(found.interpolation) < max(10 * np.median(error), 0.03)
+
+
 def test_the_rate_function_of_a_gaussian_average_is_a_parabola():
     """dX = -X dt + dW: Lambda(theta) = theta^2 / 2, I(a) = a^2 / 2."""
     thetas = np.linspace(-2, 2, 9)
