@@ -14,7 +14,8 @@ of each k are added up apart. The antisymmetric psi(x) psi(y)^T - psi(y) psi(x)^
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from spde.compiling import njit
 
 _TILE = 64
 

@@ -74,6 +74,8 @@ def _check_analyses(config: Config) -> None:
         raise ValueError(f"koopman.{key}: ensemble.lag_time has to be a multiple of ensemble.stride")
     for time in koopman.lag_times if koopman.lag_times != "auto" else []:
         _whole_steps("koopman.lag_times", time, stride, "ensemble.stride")
+        if ensemble.duration is not None and time > ensemble.duration:
+            raise ValueError(f"koopman.lag_times: {time:g} is longer than ensemble.duration, {ensemble.duration:g}")
 
 
 def _check_reweighting(config: Config) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from kswgd_hpc import combinations
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.explain import explain, one_line
+from kswgd_hpc.explain import explain, one_line, short
 from kswgd_hpc.schema.base import Section
 from kswgd_hpc.schema.ensemble import Ensemble
 from kswgd_hpc.schema.koopman import Koopman
@@ -20,7 +20,7 @@ from kswgd_hpc.schema.system import DataSystem, DiffusionSystem, SpdeSystem
 from kswgd_hpc.schema.validation import Validation
 
 _MAX_NODES = 100_000
-_MAX_BYTES = 1_000_000
+_MAX_BYTES = 250_000  # a second or so of reading
 
 
 class Config(Section):
@@ -89,11 +89,12 @@ def parse(text: str, name: str = "configuration") -> Config:
 
 def _mapping(text: str, name: str) -> dict[str, Any]:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise ConfigurationError(f"{name}: expected keys such as 'system:' and 'koopman:' at the top level")
         _check_nodes(node, name, "", {}, set())
-        return yaml.safe_load(text)
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""
@@ -101,6 +102,8 @@ def _mapping(text: str, name: str) -> dict[str, Any]:
         raise ConfigurationError(f"{name}:{line} {one_line(reason)}") from error
     except (ValueError, RecursionError, OverflowError) as error:
         raise ConfigurationError(f"{name}: {one_line(error)}") from error
+    except (AttributeError, LookupError, TypeError) as error:  # of PyYAML, which leaves some values unchecked
+        raise ConfigurationError(f"{name}: a value does not fit its tag, such as !!bool or !!timestamp") from error
 
 
 def _check_nodes(node: yaml.Node, name: str, path: str, sizes: dict[int, int], open_nodes: set[int]) -> int:
@@ -114,8 +117,10 @@ def _check_nodes(node: yaml.Node, name: str, path: str, sizes: dict[int, int], o
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value in seen:
-                raise ConfigurationError(f"{name}: {path}{key.value}: the key is given twice or is not a name")
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigurationError(f"{name}: line {key.start_mark.line + 1}: a key has to be a name")
+            if key.value in seen:
+                raise ConfigurationError(f"{name}: {path}{short(key.value)}: the key is given twice")
             seen.add(key.value)
             size += _check_nodes(value, name, f"{path}{key.value}.", sizes, open_nodes)
     elif isinstance(node, yaml.SequenceNode):

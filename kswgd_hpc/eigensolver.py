@@ -13,7 +13,7 @@ from slepc4py import SLEPc
 
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.kernels import symmetric_product
-from kswgd_hpc.petsc_types import typed
+from kswgd_hpc.petsc_types import communicator, typed
 
 _IN_CACHE = 2**22  # numbers of a matrix
 
@@ -84,7 +84,7 @@ def check_real() -> None:
 
 def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
     """Distributed dense matrix from the rows that each rank owns. Collective; the caller destroys it."""
-    matrix = PETSc.Mat().create(comm=comm)
+    matrix = PETSc.Mat().create(comm=communicator(comm))
     matrix.setSizes(((len(rows), PETSc.DECIDE), (PETSc.DECIDE, columns)))
     typed(matrix, "dense")
     matrix.setUp()
@@ -96,7 +96,7 @@ def dense_matrix(comm: MPI.Comm, rows: np.ndarray, columns: int) -> PETSc.Mat:
 def shell_matrix(operator: Operator, inverted: bool = False) -> PETSc.Mat:
     """An operator as a PETSc matrix. Collective on its ranks; the caller destroys it."""
     rows = (PETSc.DECIDE, operator.size)
-    matrix = PETSc.Mat().createPython((rows, rows), _Shell(operator, inverted), comm=operator.comm)
+    matrix = PETSc.Mat().createPython((rows, rows), _Shell(operator, inverted), comm=communicator(operator.comm))
     matrix.setUp()
     return matrix
 
@@ -147,12 +147,12 @@ class _Shell:
 
     def mult(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = A x."""
-        whole = _whole(x)
+        whole = whole_vector(x)
         self._store(self._operator.inverse(whole) if self._inverted else self._operator(whole), y)
 
     def multTranspose(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = A^T x."""
-        self._store(self._operator(_whole(x), transposed=True), y)
+        self._store(self._operator(whole_vector(x), transposed=True), y)
 
     @staticmethod
     def _store(values: np.ndarray, y: PETSc.Vec) -> None:
@@ -219,16 +219,40 @@ def _krylov_schur(matrix: PETSc.Mat, count: int, part: Part, symmetric: bool, op
         eps.setTwoSided(left)
         eps.setInitialSpace(start)
         _select(eps, part)
-        database = PETSc.Options()
-        for name, value in (options or {}).items():
-            database[name] = value
-        eps.setFromOptions()
+        _read_options(eps, options)
         converge(eps, count)
         return _collect(eps, matrix, count, symmetric, left)
     finally:
         start.destroy()
         eps.destroy()
         matrix.destroy()
+
+
+def _read_options(eps: SLEPc.EPS, options: Mapping[str, object] | None) -> None:
+    """Options for a solver, put into the database of those of the command line. Raises SpectrumError."""
+    database = PETSc.Options()
+    for name, value in (options or {}).items():
+        database[name] = value
+    try:
+        eps.setFromOptions()
+    except PETSc.Error as error:
+        raise SpectrumError(f"koopman.petsc_options, or an option of the command line: {_reason(error)}") from error
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Let a solver that is not used read some options, and those of the command line. Raises SpectrumError."""
+    eps, database = SLEPc.EPS().create(MPI.COMM_SELF), PETSc.Options()
+    try:
+        _read_options(eps, options)
+    finally:
+        eps.destroy()
+        for name in options:
+            database.delValue(name)
+
+
+def _reason(error: PETSc.Error) -> str:
+    """The last line of what PETSc says, which is the cause."""
+    return (str(error).strip().splitlines() or ["unknown"])[-1].removeprefix("[0] ")
 
 
 def _select(eps: SLEPc.EPS, part: Part) -> None:
@@ -246,9 +270,8 @@ def converge(eps: SLEPc.EPS, count: int) -> None:
     try:
         eps.solve()
     except PETSc.Error as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else "unknown"
         raise SpectrumError(
-            f"SLEPc failed with PETSc error {error.ierr} ({reason}); raise koopman.regularization"
+            f"SLEPc failed with PETSc error {error.ierr} ({_reason(error)}); raise koopman.regularization"
         ) from error
     reason, found = eps.getConvergedReason(), eps.getConverged()
     if reason > 0 and found >= count:
@@ -266,11 +289,11 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool, sid
     try:
         for i in range(total):
             value = eps.getEigenpair(i, real, imaginary)
-            columns.append(_whole(real) + 1j * _whole(imaginary))
+            columns.append(whole_vector(real) + 1j * whole_vector(imaginary))
             values.append(complex(value))
             if sided:
                 eps.getLeftEigenvector(i, real, imaginary)
-                left.append(_partner(columns[-1], _whole(real) + 1j * _whole(imaginary)))
+                left.append(_partner(columns[-1], whole_vector(real) + 1j * whole_vector(imaginary)))
         residuals = [eps.computeError(i, SLEPc.EPS.ErrorType.ABSOLUTE) for i in range(total)]
     finally:
         real.destroy()
@@ -289,7 +312,8 @@ def _partner(right: np.ndarray, left: np.ndarray) -> np.ndarray:
     return left if abs(left.conj() @ right) >= abs(left @ right) else left.conj()
 
 
-def _whole(vector: PETSc.Vec) -> np.ndarray:
-    """All entries of a distributed vector on every rank."""
+def whole_vector(vector: PETSc.Vec) -> np.ndarray:
+    """All entries of a distributed vector on every rank. Collective."""
     comm = vector.getComm().tompi4py()
-    return np.concatenate(comm.allgather(vector.getArray().copy())) if comm.size > 1 else vector.getArray().copy()
+    mine = vector.getArray(readonly=True).copy()  # PETSc locks what it multiplies
+    return np.concatenate(comm.allgather(mine)) if comm.size > 1 else mine

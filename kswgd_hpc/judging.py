@@ -19,7 +19,7 @@ from kswgd_hpc import metrics, storage, streams
 from kswgd_hpc.config import Config
 from kswgd_hpc.errors import DataError
 from kswgd_hpc.parallel import gather_blocks, local, tiles
-from kswgd_hpc.systems import observable
+from kswgd_hpc.systems import check_set, observable
 from spde.density import invariant_density
 from spde.draws import independent_draws
 from spde.equations import SemilinearEquation
@@ -153,9 +153,10 @@ def _further(config: Config, plan: Plan) -> dict[str, Statistic]:
 
 def sets_of(config: Config, system) -> list[Callable[[np.ndarray], np.ndarray]]:
     """Indicators of states (d, n) of the sets in kswgd.judge.occupation, tried once."""
-    return [
-        observable(system, text, f"kswgd.judge.occupation.{i}") for i, text in enumerate(config.kswgd.judge.occupation)
-    ]
+    texts = {f"kswgd.judge.occupation.{i}": text for i, text in enumerate(config.kswgd.judge.occupation)}
+    for path, text in texts.items():
+        check_set(text, path)
+    return [observable(system, text, path) for path, text in texts.items()]
 
 
 def _shares(inside: list[Callable], rows: np.ndarray) -> np.ndarray:

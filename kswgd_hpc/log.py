@@ -72,9 +72,11 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], i
             if not line.endswith(b"\n"):
                 return
             try:
-                yield json.loads(line), offset
-            except json.JSONDecodeError:  # torn by the death of its writer
+                event = json.loads(line)
+            except ValueError:  # torn by the death of its writer
                 continue
+            if isinstance(event, dict) and "event" in event:
+                yield event, offset
 
 
 def process() -> dict[str, Any]:

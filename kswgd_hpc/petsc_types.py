@@ -10,6 +10,7 @@ import ctypes
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from kswgd_hpc.errors import ConfigurationError
@@ -67,6 +68,11 @@ def typed(matrix: PETSc.Mat, name: str) -> None:
     matrix.setType(name)
     matrix.setOptionsPrefix(f"kswgd_{name}_")
     matrix.setFromOptions()
+
+
+def communicator(comm: MPI.Comm) -> MPI.Comm:
+    """A communicator as petsc4py takes it, which wants no class derived from mpi4py's (see `traffic.Counted`)."""
+    return comm if type(comm) is MPI.Intracomm else MPI.Intracomm(comm)
 
 
 def unused_options(names: Iterable[str]) -> list[str]:

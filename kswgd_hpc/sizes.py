@@ -63,9 +63,10 @@ def sizes(config: Config) -> Sizes:
     if config.system.kind == "data":
         trajectories, times, dimension = _recorded(config)
         interval = config.system.sampling_interval or 1.0
-        pairs = pairing(interval, ensemble.lag_time or interval, ensemble.stride, (times - 1) * interval)
         if config.koopman is None or not config.koopman.lagged or times == 1:
             pairs = Pairing(interval, 0, 1, times)
+        else:
+            pairs = pairing(interval, ensemble.lag_time, ensemble.stride, (times - 1) * interval)
         step = interval
     else:
         dimension, trajectories = _dimension(config.system), ensemble.trajectories

@@ -22,10 +22,11 @@ from scipy.sparse import coo_array, csr_array, diags_array
 from kswgd_hpc.dictionary import SparseDictionary
 from kswgd_hpc.dictionary.hierarchy import prolongation
 from kswgd_hpc.dictionary.visited import VisitedDictionary
+from kswgd_hpc.eigensolver import whole_vector
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.galerkin import row_ranges
 from kswgd_hpc.parallel import quantum_exponent, tiles
-from kswgd_hpc.petsc_types import typed
+from kswgd_hpc.petsc_types import communicator, typed
 from kswgd_hpc.records import Records, Sample
 from kswgd_hpc.sparse_kernels import (
     add_forms,
@@ -320,7 +321,7 @@ def aij_matrix(comm: MPI.Comm, part: csr_array) -> PETSc.Mat:
 
     Entries of other ranks' rows are sent there by PETSc's COO interface.
     """
-    matrix = PETSc.Mat().create(comm=comm)
+    matrix = PETSc.Mat().create(comm=communicator(comm))
     first, last = row_ranges(part.shape[0], comm)[comm.rank]
     matrix.setSizes(((last - first, part.shape[0]), (last - first, part.shape[0])))
     typed(matrix, "aij")
@@ -354,7 +355,7 @@ def product_matrix(space: SparseSpace, product: Callable[..., np.ndarray]) -> PE
     """A function of whole vectors (q,), such as `SparseSpace.gram`, as a matrix. Collective; the caller destroys it."""
     first, last = row_ranges(space.size, space.comm)[space.comm.rank]
     rows = (last - first, space.size)
-    matrix = PETSc.Mat().createPython((rows, rows), _Product(product), comm=space.comm)
+    matrix = PETSc.Mat().createPython((rows, rows), _Product(product), comm=communicator(space.comm))
     matrix.setUp()
     return matrix
 
@@ -377,10 +378,3 @@ class _Product:
     def _store(values: np.ndarray, y: PETSc.Vec) -> None:
         first, last = y.getOwnershipRange()
         y.setArray(values[first:last])
-
-
-def whole_vector(vector: PETSc.Vec) -> np.ndarray:
-    """All entries of a distributed vector on every rank. Collective."""
-    comm = vector.getComm().tompi4py()
-    mine = vector.getArray().copy()
-    return np.concatenate(comm.allgather(mine)) if comm.size > 1 else mine

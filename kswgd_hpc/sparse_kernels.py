@@ -8,7 +8,8 @@ where it is not: arrays over functions have one more entry, which takes what bel
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from spde.compiling import njit
 
 
 @njit(cache=True)

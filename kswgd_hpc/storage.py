@@ -170,17 +170,17 @@ def attribute(path: Path, name: str) -> Any:
         return None
 
 
-def prepare_directory(comm: MPI.Comm, directory: Path) -> None:
-    """Make the output directory and check that it can be written. Collective."""
+def prepare_directory(comm: MPI.Comm, directory: Path, key: str = "output.directory") -> None:
+    """Make the output directory, which a key names, and check that it can be written. Collective."""
 
     def make() -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             probe = directory / ".writable"
             probe.write_bytes(b"")
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
-            raise DataError(f"output.directory: cannot write to {directory}: {error.strerror or error}") from error
+            raise DataError(f"{key}: cannot write to {directory}: {error.strerror or error}") from error
 
     from_root(comm, make)
 

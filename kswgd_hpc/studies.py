@@ -14,7 +14,7 @@ import yaml
 from mpi4py import MPI
 from pydantic import ValidationError
 
-from kswgd_hpc import digits, pipeline, storage
+from kswgd_hpc import digits, memory, pipeline, storage
 from kswgd_hpc.config import Config, parse, read_mapping
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.explain import explain, one_line
@@ -85,7 +85,14 @@ def plan(comm: MPI.Comm, path: str) -> StudyPlan:
     if study.data == "digits":
         from_root(comm, lambda: digits.write(directory))
     runs, references = from_root(comm, lambda: _expanded(study, base, path))
-    from_root(comm, lambda: _check(study, runs, references))
+    on_node = memory.ranks_on_node(comm)
+
+    def checked() -> None:
+        for run in (*references, *runs):
+            memory.check(run.config, comm.size, on_node, memory.of_machine())
+        _check(study, runs, references)
+
+    from_root(comm, checked)
     return StudyPlan(study, path, runs, references)
 
 
@@ -120,10 +127,14 @@ def _case(study: Study, base: dict[str, Any], case: int, path: str) -> dict[str,
         judge["reference"] = {"path": str(directory / digits.HELD_OUT)}
         values["kswgd"].setdefault("initial", {"kind": "file", "path": str(directory / digits.START)})
     for key, entries in study.vary.items():
+        if key.split(".")[0] in ("seed", "title", "output"):
+            raise ConfigurationError(f"{path}: vary.{key}: a study decides on this key by its own 'seeds' and 'output'")
         try:
             put(values, key, entries[case])
         except (TypeError, KeyError, AttributeError) as error:
             raise ConfigurationError(f"{path}: vary.{key}: there is no such key in the base") from error
+    if not isinstance(values["kswgd"], dict):
+        raise ConfigurationError(f"{path}: vary.kswgd: expected a section with 'particles' and 'initial'")
     steps = values["kswgd"].get("baseline_steps")
     if isinstance(steps, dict):
         values["kswgd"]["baseline_steps"] = {

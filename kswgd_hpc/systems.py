@@ -195,6 +195,7 @@ def membership(system: System | None, dimension: int, sets, path: str) -> Callab
 
     def inside(name: str) -> Callable[[np.ndarray], np.ndarray]:
         text, where = getattr(sets, name), f"{path}.{name}"
+        check_set(text, where)
         if system is not None:
             return observable(system, text, where)
         return expression_of_components(dimension, text, where)
@@ -210,6 +211,12 @@ def membership(system: System | None, dimension: int, sets, path: str) -> Callab
         return a + 2 * b.astype(np.int8)
 
     return label
+
+
+def check_set(text: str, path: str) -> None:
+    """Refuse as a set what compares nothing."""
+    if not any(sign in text for sign in "<>"):
+        raise ConfigurationError(f"{path}: {text!r} is no set of states, which is made of comparisons such as x > 0")
 
 
 def expression_of_components(dimension: int, text: str, path: str) -> Callable[[np.ndarray], np.ndarray]:

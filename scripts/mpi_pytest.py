@@ -54,6 +54,7 @@ def all_ranks_finish(comm: MPI.Comm, seconds: float) -> bool:
 
 def main(directory: Path, arguments: list[str]) -> int:
     comm = MPI.COMM_WORLD.Dup()  # apart from the messages of the tests
+    directory.mkdir(parents=True, exist_ok=True)
     if comm.rank > 0:
         redirect_output(directory / f"rank{comm.rank}.log")
     reporting = Reporting(directory / f"rank{comm.rank}.test")

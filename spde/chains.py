@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
-from numba import njit
 
+from spde.compiling import njit
 from spde.errors import SpdeError
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
 """Compiled kernels from formulas, kept on disk.
 
 Formulas are SymPy expressions (made from checked expressions, so the source below never contains the user's text).
-Their source is written to a cache directory under the hash of its content and compiled by Numba from there, so that a
-second run, or another rank of the node, loads machine code: $KSWGD_CACHE, else kswgd-hpc/kernels in the user's cache
-directory, else a temporary directory.
+Their source is written to the cache directory under the hash of its content and compiled by Numba from there, so that a
+second run, or another rank of the node, loads machine code, see `spde.compiling`.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
+from spde import compiling
+
 _HEADER = """from math import atan
-from numba import cfunc, float64, int64, njit, void
+from numba import float64, int64, void
+from spde.compiling import cfunc, njit
 from spde.functions import FUNCTIONS, rsqrt, sign, wide_vectors
 SIGNATURE = void(float64[:, :, ::1], float64[:, ::1], float64[::1], int64[:, :, ::1], float64[:, :, ::1])
 abs_, sqrt, exp, log = FUNCTIONS["abs"], FUNCTIONS["sqrt"], FUNCTIONS["exp"], FUNCTIONS["log"]
@@ -166,8 +167,8 @@ def specialise(template: ModuleType, functions: Mapping[str, str], **constants) 
 @cache
 def load(source: str) -> ModuleType:
     """Module of a source text, imported from the cache directory so that Numba finds its machine code there."""
-    name = "kernels_" + hashlib.sha256((_HEADER + source + _version()).encode()).hexdigest()[:24]
-    path = _directory() / f"{name}.py"
+    name = "kernels_" + hashlib.sha256((_HEADER + source + compiling.sources()).encode()).hexdigest()[:24]
+    path = compiling.directory() / f"{name}.py"
     if not path.exists():
         # many ranks may come here at once: each writes a file of its own and renames it into place
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=name)
@@ -179,29 +180,3 @@ def load(source: str) -> ModuleType:
     sys.modules[name] = module  # where Numba looks for it when it loads machine code
     spec.loader.exec_module(module)
     return module
-
-
-@cache
-def _version() -> str:
-    """Hash of the modules that are compiled into the kernels: Numba's own cache does not see them change."""
-    from spde import driving, fft_kernels, functions, random
-
-    modules = (driving, fft_kernels, functions, random)
-    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()
-
-
-@cache
-def _directory() -> Path:
-    """The cache directory; a temporary one where the user's cannot be written."""
-    given = os.environ.get("KSWGD_CACHE")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for path in [Path(given) / "kernels"] if given else [home / "kswgd-hpc" / "kernels"]:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if os.access(path, os.W_OK):
-                return path
-        except OSError:
-            pass
-    path = Path(tempfile.gettempdir()) / f"kswgd-hpc-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    return path

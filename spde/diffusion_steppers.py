@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
 
+from spde.compiling import njit
 from spde.expressions import compile_pointwise
 from spde.stepping import Noise, Stepper
 

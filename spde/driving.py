@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, typeof
+from numba import typeof
 
+from spde.compiling import njit
 from spde.random import fill_quad
 
 

@@ -74,7 +74,7 @@ class Expression:
         try:
             self._tree = ast.parse(self.text.strip(), mode="eval").body
             self._check(self._tree)
-            _fold(self._tree)
+            self._finite(self._tree)
         except (SyntaxError, ValueError) as error:
             raise ExpressionError(f"cannot parse expression {self.text!r}") from error
         except OverflowError as error:
@@ -124,6 +124,30 @@ class Expression:
         if len(args) != 1:
             raise self._refuse(f"{name} takes one argument, {len(args)} given")
         self._check(args[0], depth + 1)
+
+    def _finite(self, node: ast.AST) -> float | None:
+        """Value of a part without variables, None of any other. Refuses what is never finite."""
+        match node:
+            case ast.BinOp(left=left, op=op, right=right):
+                a, b = self._finite(left), self._finite(right)
+                if isinstance(op, ast.Div) and b == 0:
+                    raise self._refuse("a division by zero")
+                return None if a is None or b is None else _fold(ast.BinOp(ast.Constant(a), op, ast.Constant(b)))
+            case ast.UnaryOp(operand=operand):
+                self._finite(operand)
+            case ast.Compare(left=left, comparators=[right]):
+                self._finite(left), self._finite(right)
+                return None
+            case ast.Call(func=ast.Name(id=name), args=[argument]):
+                inner = self._finite(argument)
+                if inner is None or name not in _ELEMENTWISE:
+                    return None
+                with np.errstate(all="ignore"):
+                    value = float(_ELEMENTWISE[name](inner))
+                if not math.isfinite(value):
+                    raise self._refuse(f"{name} of {inner:g}, which is not a finite number,")
+                return value
+        return _fold(node)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -266,7 +290,8 @@ def compile_pointwise(formulas: Sequence, names: Sequence[str]) -> Callable:
     compiled function (scalars...) -> tuple of len(formulas) floats
     """
     import sympy
-    from numba import njit
+
+    from spde.compiling import njit
 
     # the source that SymPy prints comes from its own tree, not from the user's text
     exact = [sympy.sympify(formula).evalf(17) if formula.is_number else formula for formula in formulas]

@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from spde.compiling import njit
 from spde.vectors import LANES, load, multiply_add, multiply_subtract, pointer, splat, store, subtract_product
 
 # complex numbers of eight trajectories that fit the first-level data cache (32 KiB)

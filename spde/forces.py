@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numba import cfunc, float64, typeof, void
+from numba import float64, typeof, void
 
 from spde import loops
 from spde.codegen import load, pointwise
+from spde.compiling import cfunc
 from spde.domain import Domain
 from spde.driving import Direct
 from spde.expressions import symbols

@@ -19,9 +19,11 @@ from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types, uint64
+from numba import types, uint64
 from numba.core.errors import RequireLiteralValue, TypingError
 from numba.extending import intrinsic
+
+from spde.compiling import njit
 
 # adding 1.5 * 2**52 rounds to the nearest integer, which then stands in the low bits of the double
 _ROUND = 6755399441055744.0

@@ -7,8 +7,7 @@ State arrays are (points + 1, batch), trajectories contiguous; the last row stay
 a Dirichlet boundary.
 """
 
-from numba import njit
-
+from spde.compiling import njit
 from spde.driving import draw, keep
 
 MULTIPLICATIVE = False  # whether the noise is multiplied by amplitude(u)

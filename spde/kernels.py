@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from numba import njit
-
+from spde.compiling import njit
 from spde.expressions import compile_pointwise
 
 

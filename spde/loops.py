@@ -14,8 +14,7 @@ The arguments `space`, `address` and `work` carry what all loops share, see `spd
 
 import warnings
 
-from numba import njit
-
+from spde.compiling import njit
 from spde.driving import draw, keep
 from spde.fft_kernels import apply
 from spde.functions import called

@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
+from spde.compiling import njit
 from spde.errors import SpdeError
 from spde.functions import bits_of, fma, from_bits, inlined, polynomial, sqrt, wide_vectors
 

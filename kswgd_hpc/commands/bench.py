@@ -76,12 +76,19 @@ def _bench(options) -> int:
     from kswgd_hpc.machine import start_petsc
 
     start_petsc()
-    from kswgd_hpc import scaling
-    from kswgd_hpc.config import parse
+    from mpi4py import MPI
+
+    from kswgd_hpc import memory, scaling, storage
+    from kswgd_hpc.config import load, parse
+    from kswgd_hpc.plan import build
     from kswgd_hpc.report.scaling import draw
 
-    text = Path(options.config).read_text(encoding="utf-8") if options.config else DEFAULT
-    config = parse(text, options.config or "built-in configuration")
+    config, text = load(options.config) if options.config else (parse(DEFAULT), DEFAULT)
+    for n in options.ranks:
+        memory.check(config, n, n, memory.of_machine())
+    build(config)
+    directory = Path(options.output)
+    storage.prepare_directory(MPI.COMM_SELF, directory, "--output")
     fewest = options.ranks[0]
     measured = {"strong": {n: _measure(text, 1, n, options.mpiexec) for n in options.ranks}}
     if not options.strong_only:
@@ -93,8 +100,6 @@ def _bench(options) -> int:
     for name, runs in measured.items():
         print(f"\n{name} scaling, seconds (parallel efficiency); messages and bytes of a rank on {options.ranks[-1]}\n")
         _table(runs, model if name == "strong" else None)
-    directory = Path(options.output)
-    directory.mkdir(parents=True, exist_ok=True)
     (directory / "bench.json").write_text(json.dumps({"config": text, "measured": measured, "model": model}, indent=1))
     draw(measured, directory / "bench.png")
     print(f"\n{directory / 'bench.json'}, {directory / 'bench.png'}")
@@ -127,10 +132,14 @@ def _measure(text: str, factor: float, ranks: int, mpiexec: str) -> dict[str, di
         path = Path(name) / "config.yaml"
         path.write_text(yaml.safe_dump(values, sort_keys=False))
         command = [*mpiexec.split(), "-n", str(ranks), sys.executable, "-m", "kswgd_hpc", "bench", "--child", str(path)]
-        process = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+        try:
+            process = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise KswgdError(f"--mpiexec: {command[0]}: {error.strerror or error}") from error
         if process.returncode:
             said = [line for line in process.stderr.splitlines() if line.startswith("kswgd-hpc: error")]
-            raise KswgdError(f"the run on {ranks} ranks failed: {said[0] if said else process.stderr[-500:]}")
+            reason = said[0].removeprefix("kswgd-hpc: error") if said else f": {process.stderr[-500:]}"
+            raise KswgdError(f"the run on {ranks} ranks failed{' '.join(reason.split())}")
         run = scaling.stages(event for event, _ in log.read_events(Path(name) / "out" / log.EVENTS))
     print(f"{factor:g} times the work on {ranks} rank{'s' * (ranks > 1)}: {seconds(run)['all']:.1f} s", flush=True)
     return run

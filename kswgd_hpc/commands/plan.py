@@ -18,8 +18,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--bandwidth", type=float, default=10e9, help="of the network, in bytes a second (10e9)")
     parser.add_argument("--no-time", action="store_true", help="leave out the calibration, which takes half a minute")
     options = parser.parse_args(argv)
-    if options.ranks < 1 or (options.ranks_per_node or 1) < 1:
+    if options.ranks < 1 or (options.ranks_per_node is not None and options.ranks_per_node < 1):
         parser.error("a run has at least one rank")
+    if options.memory_per_node is not None and not options.memory_per_node > 0:
+        parser.error("--memory-per-node is a number of GB")
+    if not (options.latency >= 0 and options.bandwidth > 0):
+        parser.error("--latency and --bandwidth are those of a network")
     return configuration_errors(lambda: _plan(options))
 
 

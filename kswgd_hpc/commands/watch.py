@@ -65,6 +65,8 @@ class State:
     def status(self, now: float) -> str:
         """One line: done, failed, running, or ended without a word."""
         host, process = self.started.get("host"), self.started.get("pid")
+        if not self.started:
+            return "no sign of life yet"
         if self.ended:
             return f"done in {sum(self.ended['seconds'].values()):.1f} s"
         if self.problem:
@@ -91,6 +93,9 @@ def main(argv: list[str]) -> int:
         state = _once(path) if options.once else _follow(path, options.every)
     except KeyboardInterrupt:
         return 0
+    except (LookupError, TypeError, AttributeError):
+        print(f"kswgd-hpc: error: {path}: this is not the log of a run", file=sys.stderr)
+        return 2
     return 0 if state.ended or state.status(time.time()) == "running" else 1
 
 
@@ -176,7 +181,7 @@ def lines(state: State, now: float) -> list[str]:
 
 def _step(event: dict[str, Any]) -> str:
     done, total = event.get("step", 0), event["total"]
-    filled = round(20 * min(done / total, 1.0))
+    filled = round(20 * min(done / max(total, 1), 1.0))
     text = f"  {event['stage']:<24} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}"
     if event.get("rate"):
         text += f", {event['rate']:.3g}/s, about {(total - done) / event['rate']:.0f} s left"

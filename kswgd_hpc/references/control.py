@@ -20,10 +20,10 @@ from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from kswgd_hpc.coordinates import Coordinates
 from kswgd_hpc.dictionary import Dictionary
+from spde.compiling import njit
 from spde.driving import draw
 from spde.stepping import Noise, Stepper
 

@@ -22,6 +22,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
+from kswgd_hpc.petsc_types import communicator
 from kswgd_hpc.references.cells import Cells, generator
 from kswgd_hpc.references.charts import Chart, NotSolvable
 
@@ -215,7 +216,7 @@ def _petsc(group: MPI.Comm, local: scipy.sparse.csr_matrix) -> PETSc.Mat:
     """The matrix of which this rank has some rows. Collective."""
     size = ((local.shape[0], local.shape[1]), (local.shape[0], local.shape[1]))
     indices = local.indptr.astype(PETSc.IntType), local.indices.astype(PETSc.IntType)
-    return PETSc.Mat().createAIJ(size, csr=(*indices, local.data), comm=group)
+    return PETSc.Mat().createAIJ(size, csr=(*indices, local.data), comm=communicator(group))
 
 
 def _bordered(group: MPI.Comm, local: scipy.sparse.csr_matrix, column: np.ndarray, row: float) -> PETSc.Mat:
@@ -396,7 +397,7 @@ def _smallest(group: MPI.Comm, chart: Chart, killing: Callable, n: int) -> np.nd
     matrix = _petsc(group, _generator(cells, rows, killing, None)[0])
     lowest = group.allreduce(float(cells.average(killing, rows).min(initial=np.inf)), op=MPI.MIN)
     matrix.scale(-1.0)
-    solver = SLEPc.EPS().create(group)
+    solver = SLEPc.EPS().create(communicator(group))
     solver.setOperators(matrix)
     solver.setProblemType(SLEPc.EPS.ProblemType.NHEP)
     solver.setWhichEigenpairs(SLEPc.EPS.Which.TARGET_MAGNITUDE)

@@ -69,6 +69,8 @@ def validate(
         return {}
     modes = feynman_kac.reduced(sample.dictionary.size, spectrum.coefficients)
     sample = replace(sample, pairs=not plan.by_generator, weight=None)
+    if modes is None:
+        sample = feynman_kac.settled(sample, getattr(config.koopman.dictionary, "bandwidth", None) == "auto")
     drift = plan.system.drift if plan.by_generator else None
     features = feynman_kac.Features(sample, modes, plan.smooth, drift, plan.mobility)
     with progress.stage("predictions", 1) as stage:
@@ -85,11 +87,16 @@ def validate(
         cases = [case for case in plan.cases if case.index == index]
         with progress.stage(f"reference {entry.name}", 1) as stage:
             others = [_reference(comm, config, plan, case, predictions[case.name], checkpoint) for case in cases]
-            made, cost = (sum(some.cost for some in both) for both in ([predictions[c.name] for c in cases], others))
+            own = [predictions[case.name] for case in cases]
+            made, cost = (sum(some.cost for some in both) for both in (own, others))
+            judged = sum(some.budget_cost for some in own)
             stage(1)
-            stage.note = f"{others[0].method}, {cost:.3g} processor seconds; prediction {made:.3g}"
+            stage.note = (
+                f"{others[0].method}, {cost:.3g} processor seconds; prediction {made:.3g} (errors {judged:.3g})"
+            )
         # processor seconds differ from run to run: attributes of the results, not datasets
         progress.seconds[f"cpu prediction {entry.name}"] = made
+        progress.seconds[f"cpu budget {entry.name}"] = judged
         progress.seconds[f"cpu reference {entry.name}"] = cost
         rows = [Row.of(case, predictions[case.name], other) for case, other in zip(cases, others, strict=True)]
         if entry.kind == "rate_function":

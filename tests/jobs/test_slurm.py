@@ -134,7 +134,7 @@ def test_a_preempted_job_saves_and_ends_in_the_same_bits(cluster, undisturbed):
     urgent = ["--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"]
     cluster.done(cluster.command("sbatch", *urgent).strip())
     cluster.until(job, "PENDING")
-    cluster.command("scontrol", "update", f"jobid={job}", "starttime=now")  # not in two minutes
+    cluster.release(job)
     cluster.done(job)
     said = cluster.said("preempted")
     assert "ended with status 75" in said
@@ -152,7 +152,7 @@ def test_the_signal_before_the_time_limit_requeues_a_job(cluster, undisturbed):
     cluster.signal_ranks("limit", signal.SIGCONT)
     cluster.wait(lambda: "back into the queue" in cluster.said("limit"), 60, "the end of the run")
     cluster.until(job, "PENDING")
-    cluster.command("scontrol", "update", f"jobid={job}", "timelimit=20", "starttime=now")
+    cluster.release(job, timelimit="20")
     cluster.done(job)
     said = cluster.said("limit")
     assert "back into the queue" in said
@@ -165,7 +165,7 @@ def test_a_job_goes_on_on_another_node_when_its_own_has_died(cluster, undisturbe
     cluster.wait(lambda: cluster.saved("failure"), 300, "a checkpoint")
     cluster.fail_node("n1")
     cluster.wait(lambda: cluster.state(job) != "RUNNING", 120, "the death of n1 to be noticed")
-    cluster.command("scontrol", "update", f"jobid={job}", "reqnodelist=", "starttime=now")
+    cluster.release(job, reqnodelist="")
     cluster.done(job)
     cluster.start_node("n1")
     said = cluster.said("failure")
