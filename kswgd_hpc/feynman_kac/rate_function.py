@@ -7,6 +7,7 @@ Source: Touchette 2009, "The large deviation approach to statistical mechanics".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,23 @@ def rate_function(entry: Any, rows: list[Row]) -> Row:
         {},
     )
     return Row(found.values, Budget(**parts), reference, ("values", at), rejected=max(row.rejected for row in rows))
+
+
+def cumulants(entry: Any, rows: list[Row]) -> Row:
+    """The scaled cumulant generating function of an entry from its principal eigenvalues, one row for each theta."""
+
+    def joined(of: Callable[[Row], np.ndarray]) -> np.ndarray:
+        return np.concatenate([of(row) for row in rows])
+
+    budget = Budget(**{cause: joined(lambda row, cause=cause: getattr(row.budget, cause)) for cause in CAUSES})
+    reference = Reference(
+        -joined(lambda row: row.reference.values),
+        joined(lambda row: row.reference.errors),
+        rows[0].reference.method,
+        sum(row.reference.cost for row in rows),
+    )
+    axis, rejected = ("thetas", np.array(entry.thetas)), max(row.rejected for row in rows)
+    return Row(-joined(lambda row: row.values), budget, reference, axis, rejected=rejected)
 
 
 def generating_function(entry: Any, rows: list[Row]) -> dict[str, np.ndarray]:

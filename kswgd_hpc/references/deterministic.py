@@ -200,6 +200,28 @@ def _shifted(matrix: PETSc.Mat, gamma: float) -> PETSc.Mat:
     return shifted
 
 
+class _Resolvents:
+    """The inverses of 1 - gamma A, of which the last is kept: times that are evenly spaced share one."""
+
+    def __init__(self, matrix: PETSc.Mat, direct: bool):
+        self.matrix, self._direct = matrix, direct
+        self._gamma, self._held = np.nan, []
+
+    def __call__(self, gamma: float) -> _Inverse:
+        """That for a gamma, to rounding. Collective."""
+        if not np.isclose(gamma, self._gamma, rtol=1e-9, atol=0.0):
+            self.destroy()
+            shifted = _shifted(self.matrix, gamma)
+            self._gamma, self._held = gamma, [_Inverse(shifted, self._direct), shifted]
+        return self._held[0]
+
+    def destroy(self) -> None:
+        """Free what PETSc holds."""
+        for held in self._held:
+            held.destroy()
+        self._held = []
+
+
 def _rows(group: MPI.Comm, cells: Cells) -> np.ndarray:
     """Numbers of the cells of this rank."""
     edges = [cells.size * r // group.size for r in range(group.size + 1)]
@@ -276,13 +298,15 @@ def _evolve(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarr
         matrix = _petsc(group, local)
     state, found, now = matrix.createVecRight(), [], 0.0
     state.setArray(begin)
+    resolvents = _Resolvents(matrix, cells.k < 3)
     for time in problem.times:
-        after = _advance(matrix, state, time - now, cells.k < 3)
+        after = _advance(resolvents, state, time - now)
         state.destroy()
         state, now = after, time
         whole = np.concatenate(group.allgather(np.array(state.getArray())))[: cells.size]
         found.append(_at_starts(problem, cells, whole))
     state.destroy()
+    resolvents.destroy()
     matrix.destroy()
     return np.array(found).T
 
@@ -320,24 +344,23 @@ def _settle(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarr
     return np.array(_at_starts(problem, cells, whole))[:, None]
 
 
-def _advance(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: bool, halvings: int = 6) -> PETSc.Vec:
+def _advance(resolvents: _Resolvents, start: PETSc.Vec, time: float, halvings: int = 6) -> PETSc.Vec:
     """exp(time A) start; a new vector. Collective."""
-    found = _rational_krylov(matrix, start, time, direct)
+    found = _rational_krylov(resolvents, start, time)
     if found is not None:
         return found
     if not halvings:
         raise NotSolvable("the Krylov method in time did not converge on this grid")
-    half = _advance(matrix, start, time / 2, direct, halvings - 1)
-    whole = _advance(matrix, half, time / 2, direct, halvings - 1)
+    half = _advance(resolvents, start, time / 2, halvings - 1)
+    whole = _advance(resolvents, half, time / 2, halvings - 1)
     half.destroy()
     return whole
 
 
-def _rational_krylov(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: bool) -> PETSc.Vec | None:
+def _rational_krylov(resolvents: _Resolvents, start: PETSc.Vec, time: float) -> PETSc.Vec | None:
     """exp(time A) start by Arnoldi's method for (1 - gamma A)^-1; None where it does not converge. Collective."""
-    comm, gamma = matrix.comm.tompi4py(), time / 10
-    shifted, norm = _shifted(matrix, gamma), start.norm()
-    resolvent = _Inverse(shifted, direct)
+    comm, gamma = resolvents.matrix.comm.tompi4py(), time / 10
+    resolvent, norm = resolvents(gamma), start.norm()
     vector, found, last = start.copy(), None, np.zeros(0)
     basis = np.zeros((_KRYLOV + 1, start.getLocalSize()))
     basis[0] = start.getArray() / (norm or 1.0)
@@ -362,8 +385,6 @@ def _rational_krylov(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: b
             break
         last = now
         basis[m] = new / H[m, m - 1]
-    resolvent.destroy()
-    shifted.destroy()
     vector.destroy()
     return found
 

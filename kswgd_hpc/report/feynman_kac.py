@@ -21,12 +21,13 @@ _MOST_PANELS = 12
 _MOST_STARTS = 6
 _HEIGHT = 1.9  # of a panel, in inches, on average
 _DECADES = 30.0  # from the least to the greatest value: a logarithmic axis
-_AXES = {"times": "time t", "values": "time average a"}  # of curves
+_AXES = {"times": "time t", "values": "time average a", "thetas": "theta"}  # of curves
 _LABELS = {**_AXES, "start": "start", "row": "row"}
-_HEADS = {"times": "time", "values": "average", "start": "start", "row": "row"}
+_HEADS = {"times": "time", "values": "average", "thetas": "theta", "start": "start", "row": "row"}
 _ARRAYS = ("koopman", "koopman_error", "reference", "reference_error", "score", "verdict")
 _QUANTITIES = {
     "principal_eigenvalue": "eigenvalue [1/time]",
+    "generating_function": "Λ(theta) [1/time]",
     "rate_function": "I(a) [1/time]",
     "resolvent": "u",
     "committor": "probability",
@@ -190,6 +191,8 @@ def _described(entry: FeynmanKac) -> str:
     match entry.kind:
         case "principal_eigenvalue":
             return f"smallest eigenvalue of L + c, c = {killing}"
+        case "generating_function":
+            return f"Λ, scaled cumulant generating function of the time average of {entry.observable}"
         case "rate_function":
             return f"I(a), rate function of the time average of {entry.observable}"
         case "resolvent":
