@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kswgd_hpc import feynman_kac, judging, storage
 from kswgd_hpc.baselines import lacking
 from kswgd_hpc.config import Config
@@ -107,3 +109,13 @@ def check_judging(config: Config, system, dimension: int) -> None:
         ).shape
         if len(shape) != 2 or shape[1] != dimension:
             raise DataError(f"kswgd.judge.reference.path: shape {shape}, expected (n, {dimension})")
+
+
+def check_references(cases: list, system: Any) -> None:
+    """That exact references asked for by name can be had; cheap, but for rank 0 alone."""
+    named = [case for case in cases if case.method in ("closed_form", "deterministic")]
+    if named:
+        from kswgd_hpc.references import check  # PETSc's solvers with it
+
+        for case in named:
+            check(case, system)

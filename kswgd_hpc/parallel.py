@@ -14,7 +14,7 @@ import numpy as np
 from mpi4py import MPI
 
 from kswgd_hpc.checkpoint import UNSAVED, Keeping, Shelf
-from kswgd_hpc.errors import KswgdError
+from kswgd_hpc.errors import ConfigurationError, KswgdError
 from kswgd_hpc.kernels import add_rounded
 from kswgd_hpc.partial_sums import Found, found
 from spde.errors import SpdeError
@@ -259,7 +259,10 @@ def from_root(comm: MPI.Comm, work) -> Any:
 
 
 def abort(comm: MPI.Comm, error: BaseException) -> None:
-    """Say this rank's error in one line (with a traceback where it was not foreseen) and end the whole job."""
+    """Say this rank's error in one line (with a traceback where it was not foreseen) and end the whole job.
+
+    With status 1, or 2 where it is the configuration that cannot be run.
+    """
     # an error that all ranks meet together is said once: the lowest rank speaks and ends the others first
     time.sleep(min(0.1 * comm.rank, 2.0))
     if not isinstance(error, (KswgdError, SpdeError)):
@@ -267,4 +270,4 @@ def abort(comm: MPI.Comm, error: BaseException) -> None:
     label = "" if isinstance(error, (KswgdError, SpdeError)) else f"{type(error).__name__}: "
     where = f" [rank {comm.rank}]" if comm.size > 1 else ""
     print(f"kswgd-hpc: error{where}: {label}{' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    comm.Abort(1)
+    comm.Abort(2 if isinstance(error, ConfigurationError) else 1)

@@ -20,7 +20,14 @@ from kswgd_hpc.dictionary.fit import fit
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
-from kswgd_hpc.feasible import check_boundaries, check_device, check_dynamics, check_judging, check_modes
+from kswgd_hpc.feasible import (
+    check_boundaries,
+    check_device,
+    check_dynamics,
+    check_judging,
+    check_modes,
+    check_references,
+)
 from kswgd_hpc.functions import FunctionMap, expression_map
 from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
@@ -82,6 +89,7 @@ def prepare(comm: MPI.Comm, config: Config) -> Plan:
     def checked() -> None:
         memory.check(config, comm.size, on_node, memory.of_machine())
         plans.append(build(config))
+        check_references(plans[0].cases, plans[0].system)
 
     from_root(comm, checked)
     storage.prepare_directory(comm, Path(config.output.directory))

@@ -12,7 +12,7 @@ import numpy as np
 from kswgd_hpc import systems
 from kswgd_hpc.feynman_kac.boundary import stopped_by
 from kswgd_hpc.feynman_kac.case import Case
-from kswgd_hpc.schema.validation import STEADY
+from kswgd_hpc.schema.validation import STEADY, TILTED
 
 
 def cases_of(config, system: Any, mobility: Any) -> list[Case]:
@@ -37,7 +37,7 @@ def cases_of(config, system: Any, mobility: Any) -> list[Case]:
 def _curves(config, system: Any, mobility: Any, index: int, entry: Any) -> Iterator[Case]:
     path = f"validation.feynman_kac.{entry.name}"
     times = (math.inf,) if entry.kind in STEADY else tuple(entry.times or [config.ensemble.duration])
-    if entry.kind == "rate_function":
+    if entry.kind in TILTED:
         for number, theta in enumerate(entry.thetas):
             tilted = f"{-theta!r}*({entry.observable})"
             case = _case(config, system, index, entry, times, killing=tilted, observable=1.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
@@ -130,6 +130,32 @@ def principal_eigenvalue(
     return Reference(values, errors, method, comm.allreduce(time.process_time() - began), details)
 
 
+def check(case: Case, system: Any) -> None:
+    """That the exact reference which a case asks for by name can be had, in this process alone and before any work.
+
+    Raises
+    ------
+    ConfigurationError : naming the key, what stands in the way and what there is instead
+    """
+    try:
+        if case.method == "closed_form" and case.kind == "principal_eigenvalue":
+            closed_form.principal_eigenvalue(case.killing, system)
+        elif case.method == "closed_form":
+            closed_form.estimate(case, system)
+        elif case.method == "deterministic":
+            on_grid.check(system)
+    except (NotClosed, NotSolvable) as error:
+        raise _refused(case, error) from error
+
+
+def _refused(case: Case, error: KswgdError) -> ConfigurationError:
+    sampled = "splitting" if case.kind == "principal_eigenvalue" else "monte_carlo"
+    return ConfigurationError(
+        f"validation.feynman_kac.{case.name}.reference: {case.method} cannot be had: {error}; "
+        f"use auto, which takes the best there is, or {sampled}"
+    )
+
+
 def _unending(comm: MPI.Comm, case: Case, config: Config, plan: Plan, tolerance: float | None) -> tuple:
     """Monte Carlo of stopped paths, or over all times. Collective."""
     stepper, spec = plan.ensemble.stepper, config.ensemble
@@ -153,7 +179,7 @@ def _first(case: Case, ways: dict[str, Callable[[], tuple]], order: tuple[str, .
         try:
             return ways[case.method]()
         except (NotClosed, NotSolvable) as error:
-            raise ConfigurationError(f"{key}: {case.method} cannot be had: {error}") from error
+            raise _refused(case, error) from error
     for name in order:
         try:
             return ways[name]()

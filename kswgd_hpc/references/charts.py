@@ -67,6 +67,17 @@ class Chart:
         half = np.where(self.periodic, half, factor * half)
         return replace(self, low=middle - half, high=middle + half)
 
+    def centred(self, point: np.ndarray, cells: int) -> Chart:
+        """The same moved by less than a cell, of so many an axis, so that a point (k,) is at a centre.
+
+        Walls that cannot stand elsewhere stay.
+        """
+        width = (self.high - self.low) / cells
+        free = np.array(self.periodic) | self.open
+        shift = np.where(free, ((point - self.low) / width - 0.5) % 1.0 * width, 0.0)
+        shift = np.where(shift > width / 2, shift - width, shift)
+        return replace(self, low=self.low + shift, high=self.high + shift)
+
 
 def chart(system: Any, potential: Callable | None, temperature: float, seen: np.ndarray) -> Chart:
     """The chart of a system.

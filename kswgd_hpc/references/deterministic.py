@@ -4,7 +4,9 @@ Fluxes are exponentially fitted, see `cells`: they are those of a Markov chain, 
 system has, with the exact density at centres.
 u(t) = exp(t (G - c)) f is projected on the Krylov space of (1 - gamma (G - c))^-1: one real factorisation serves all of
 a time (van den Eshof and Hochbruck 2006). With a source g it is the exponential of [[G - c, g], [0, 0]], and for all
-times one linear system. Two grids give the error, and are extrapolated.
+times one linear system. Two grids are extrapolated; a third, between them, says what that is worth. A state that all
+paths start from is the centre of a cell on each of them: u has a kink where a rate jumps, through which no rule
+interpolates well.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ _FEWEST = 10  # vectors: of a start that decays at once nearly everywhere, the f
 _EXACT = 1e-9
 _EXHAUSTED = 1e-11  # part of a vector that is new to the Krylov space
 _GROWTH = 300.0  # logarithm of what no solution grows by
+_APART, _TRUST = 2.0, 0.3  # of what three grids disagree by, and of the correction by extrapolation, counts as error
+_USUAL = 0.7  # of the median of relative errors over all times: none is taken to be smaller
 _GOOD = 1e-3  # of the largest value: finer grids are tried until the error is below
 
 
@@ -108,13 +112,19 @@ def principal_eigenvalue_of(comm: MPI.Comm, chart: Chart, killing: Callable | No
 
 
 def _converged(chart: Chart, on_grid: Callable, tolerance: float | None) -> tuple[np.ndarray, np.ndarray, int]:
-    """Extrapolated values, bounds on the errors, cells an axis of the finer grid; a grid gives values, start errors."""
+    """Extrapolated values, bounds on errors, cells an axis of the finest grid; a grid gives values and start errors."""
     cells, most = _CELLS[chart.dimension]
     coarse = on_grid(chart, cells)
     while True:
-        fine = on_grid(chart, 2 * cells)
-        # second order; a kink of an indicator between cells spoils the order, so the whole of the correction is a bound
-        values, errors = (4 * fine[0] - coarse[0]) / 3, np.abs(fine[0] - coarse[0]) / 3
+        middle, fine = on_grid(chart, 3 * cells // 2), on_grid(chart, 2 * cells)
+        # second order, and a third that depends on where in its cell a jump is: no two grids agree on that
+        values = (4 * fine[0] - coarse[0]) / 3
+        others = (9 * middle[0] - 4 * coarse[0]) / 5, (16 * fine[0] - 9 * middle[0]) / 7
+        apart = np.maximum(*(np.abs(other - values) for other in others))
+        errors = _APART * apart + _TRUST * np.abs(values - fine[0])
+        # where it changes its sign on the way, an error is no smaller than before and after
+        size = np.maximum(np.abs(values), 1e-300)
+        errors = np.maximum(errors, _USUAL * np.median(errors / size) * size)
         errors = errors + _EXACT * np.abs(fine[0]).max() + fine[1]
         wanted = _GOOD * np.abs(values).max() if tolerance is None else tolerance
         if (errors <= wanted).all() or 4 * cells > most:
@@ -190,6 +200,28 @@ def _shifted(matrix: PETSc.Mat, gamma: float) -> PETSc.Mat:
     return shifted
 
 
+class _Resolvents:
+    """The inverses of 1 - gamma A, of which the last is kept: times that are evenly spaced share one."""
+
+    def __init__(self, matrix: PETSc.Mat, direct: bool):
+        self.matrix, self._direct = matrix, direct
+        self._gamma, self._held = np.nan, []
+
+    def __call__(self, gamma: float) -> _Inverse:
+        """That for a gamma, to rounding. Collective."""
+        if not np.isclose(gamma, self._gamma, rtol=1e-9, atol=0.0):
+            self.destroy()
+            shifted = _shifted(self.matrix, gamma)
+            self._gamma, self._held = gamma, [_Inverse(shifted, self._direct), shifted]
+        return self._held[0]
+
+    def destroy(self) -> None:
+        """Free what PETSc holds."""
+        for held in self._held:
+            held.destroy()
+        self._held = []
+
+
 def _rows(group: MPI.Comm, cells: Cells) -> np.ndarray:
     """Numbers of the cells of this rank."""
     edges = [cells.size * r // group.size for r in range(group.size + 1)]
@@ -247,9 +279,15 @@ def _at_starts(problem: Problem, cells: Cells, whole: np.ndarray) -> tuple[float
     return problem.starts.average(values)
 
 
+def _cells(problem: Problem, chart: Chart, n: int) -> Cells:
+    """The cells of a box, of which one has a state that all paths start from as its centre."""
+    single = problem.starts.nodes.shape[1] == 1
+    return Cells(chart.centred(chart.points(problem.starts.nodes)[:, 0], n) if single else chart, n)
+
+
 def _evolve(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarray:
     """(2, times) values on one grid, and the errors of averages over the start law. Collective on the group."""
-    cells = Cells(chart, n)
+    cells = _cells(problem, chart, n)
     rows, last = _rows(group, cells), group.rank == group.size - 1
     local, gains = _generator(cells, rows, problem.killing, problem.boundary)
     begin, driven = _starting(problem, cells, rows), problem.source is not None or problem.boundary is not None
@@ -260,20 +298,22 @@ def _evolve(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarr
         matrix = _petsc(group, local)
     state, found, now = matrix.createVecRight(), [], 0.0
     state.setArray(begin)
+    resolvents = _Resolvents(matrix, cells.k < 3)
     for time in problem.times:
-        after = _advance(matrix, state, time - now, cells.k < 3)
+        after = _advance(resolvents, state, time - now)
         state.destroy()
         state, now = after, time
         whole = np.concatenate(group.allgather(np.array(state.getArray())))[: cells.size]
         found.append(_at_starts(problem, cells, whole))
     state.destroy()
+    resolvents.destroy()
     matrix.destroy()
     return np.array(found).T
 
 
 def _settle(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarray:
     """The same for all times together, (2, 1): (L + c) u = g, where nothing is killed of g without its mean."""
-    cells = Cells(chart, n)
+    cells = _cells(problem, chart, n)
     rows, last = _rows(group, cells), group.rank == group.size - 1
     local, gains = _generator(cells, rows, problem.killing, problem.boundary)
     right = -_source(problem, cells, rows, gains)
@@ -304,24 +344,23 @@ def _settle(group: MPI.Comm, problem: Problem, chart: Chart, n: int) -> np.ndarr
     return np.array(_at_starts(problem, cells, whole))[:, None]
 
 
-def _advance(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: bool, halvings: int = 6) -> PETSc.Vec:
+def _advance(resolvents: _Resolvents, start: PETSc.Vec, time: float, halvings: int = 6) -> PETSc.Vec:
     """exp(time A) start; a new vector. Collective."""
-    found = _rational_krylov(matrix, start, time, direct)
+    found = _rational_krylov(resolvents, start, time)
     if found is not None:
         return found
     if not halvings:
         raise NotSolvable("the Krylov method in time did not converge on this grid")
-    half = _advance(matrix, start, time / 2, direct, halvings - 1)
-    whole = _advance(matrix, half, time / 2, direct, halvings - 1)
+    half = _advance(resolvents, start, time / 2, halvings - 1)
+    whole = _advance(resolvents, half, time / 2, halvings - 1)
     half.destroy()
     return whole
 
 
-def _rational_krylov(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: bool) -> PETSc.Vec | None:
+def _rational_krylov(resolvents: _Resolvents, start: PETSc.Vec, time: float) -> PETSc.Vec | None:
     """exp(time A) start by Arnoldi's method for (1 - gamma A)^-1; None where it does not converge. Collective."""
-    comm, gamma = matrix.comm.tompi4py(), time / 10
-    shifted, norm = _shifted(matrix, gamma), start.norm()
-    resolvent = _Inverse(shifted, direct)
+    comm, gamma = resolvents.matrix.comm.tompi4py(), time / 10
+    resolvent, norm = resolvents(gamma), start.norm()
     vector, found, last = start.copy(), None, np.zeros(0)
     basis = np.zeros((_KRYLOV + 1, start.getLocalSize()))
     basis[0] = start.getArray() / (norm or 1.0)
@@ -346,8 +385,6 @@ def _rational_krylov(matrix: PETSc.Mat, start: PETSc.Vec, time: float, direct: b
             break
         last = now
         basis[m] = new / H[m, m - 1]
-    resolvent.destroy()
-    shifted.destroy()
     vector.destroy()
     return found
 

@@ -177,15 +177,18 @@ def estimate(comm: MPI.Comm, case: Case, config: Config, system: Any, tolerance:
     levels.pairs = _pairs_pay(comm, levels[first], config.seed, first)
     while True:
         try:
-            return _from_level(comm, levels, first, case, config.seed, tolerance)
+            found = _from_level(comm, levels, first, case, config.seed, tolerance)
         except _BLOWN_UP:  # one path among many, on every rank
             if first >= levels.own:
                 raise
-            first += 1
+            found = None
+        if found is not None:
+            return found
+        first += 1
 
 
-def _from_level(comm: MPI.Comm, levels: Levels, first: int, case: Case, seed: int, tolerance: float | None) -> tuple:
-    """What `estimate` returns, from a given coarsest level on. Collective.
+def _from_level(comm: MPI.Comm, levels: Levels, first: int, case: Case, seed: int, tolerance: float | None):
+    """What `estimate` returns, from a given coarsest level on; None where that is of no use after all. Collective.
 
     Goes through larger tolerances on the way, which costs nothing, and keeps what each of them took.
     """
@@ -203,6 +206,8 @@ def _from_level(comm: MPI.Comm, levels: Levels, first: int, case: Case, seed: in
                 break
             chosen.append(levels[first + len(chosen)])
             known.append(_sampled(comm, chosen[-1], seed, first + len(chosen) - 1, 0, _PROBE))
+        if first < levels.own and known[1].count > _LOOK and not _useful(chosen, known):
+            return None
         costs.append((wanted, *_costs(chosen, known)))
     values = sum(sums.mean for sums in known)
     errors = np.sqrt(_variance_of_sum(known) + bias**2)
@@ -252,14 +257,19 @@ def _first_useful(comm: MPI.Comm, levels: Levels, seed: int) -> int:
     for index in range(levels.first, levels.own):
         try:
             coarse, fine = replace(levels[index], below=None), levels[index + 1]
-            lower = _sampled(comm, coarse, seed, index, 0, _LOOK).variance.max()
-            upper = _sampled(comm, fine, seed, index + 1, 0, _LOOK).variance.max()
+            known = [_sampled(comm, level, seed, index + k, 0, _LOOK) for k, level in enumerate((coarse, fine))]
         except _BLOWN_UP:
             continue
-        alone = math.sqrt(lower * replace(fine, below=None).cost)
-        if math.sqrt(lower * coarse.cost) + math.sqrt(upper * fine.cost) < alone:
+        if _useful([coarse, fine], known):
             return index
     return levels.own
+
+
+def _useful(chosen: list[Level], known: list[_Sums]) -> bool:
+    """Whether the coarsest level, and a difference to the next, are cheaper than the next by itself."""
+    lower, upper = (variances.max() for variances in _variances(known[:2]))
+    both = math.sqrt(lower * chosen[0].cost) + math.sqrt(upper * chosen[1].cost)
+    return both < math.sqrt(lower * replace(chosen[1], below=None).cost)
 
 
 def _pairs_pay(comm: MPI.Comm, level: Level, seed: int, index: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
@@ -25,10 +25,16 @@ _LOOKS = 24
 _STEPS = 20_000
 
 
+def check(system: Any) -> None:
+    """That a system can be solved on a grid, as far as that is known before any path. Raises NotSolvable."""
+    if system.dimension > 3:
+        raise NotSolvable(f"{system.dimension} dimensions; a grid is for at most 3")
+    chart(system, None, 1.0, np.zeros((system.dimension, 1)))
+
+
 def estimate(comm: MPI.Comm, case: Case, config: Config, plan: Plan, tolerance: float | None) -> tuple:
     """(times,) values, bounds on their errors, details. Collective. Raises NotSolvable."""
-    if plan.system.dimension > 3:
-        raise NotSolvable(f"{plan.system.dimension} dimensions; a grid is for at most 3")
+    check(plan.system)
     curved = isinstance(plan.system, ManifoldDiffusion)
     sampler = lambda *where: case.sampler(config.seed, streams.FEYNMAN_KAC + 2 * case.number, *where[2:])  # noqa: E731
     starts = start_nodes(case.start, sampler, plan.system.dimension, curved, case.trajectories)
@@ -40,8 +46,7 @@ def estimate(comm: MPI.Comm, case: Case, config: Config, plan: Plan, tolerance: 
 
 def principal_eigenvalue(comm: MPI.Comm, case: Case, config: Config, plan: Plan, tolerance: float | None) -> tuple:
     """(1,) smallest eigenvalue of L + c, a bound on its error, details. Collective. Raises NotSolvable."""
-    if plan.system.dimension > 3:
-        raise NotSolvable(f"{plan.system.dimension} dimensions; a grid is for at most 3")
+    check(plan.system)
     nodes = case.sampler(config.seed, streams.reference(case.number, 1), 0, 1)
     return principal_eigenvalue_of(comm, _box(case, config, plan, nodes), case.killing, tolerance)
 

@@ -13,7 +13,7 @@ from kswgd_hpc.schema.system import DataSystem, DiffusionSystem, SpdeSystem
 def summary(run: Run) -> Section:
     """What was run in a sentence, and tables of the setting, the seconds per stage and the versions."""
     setting = _setting(run)
-    stages = _prefixed(run, "seconds_")
+    stages = [row for row in _prefixed(run, "seconds_") if not row[0].startswith("cpu_")]  # parts of stages
     total = sum(float(seconds) for _, seconds in stages)
     tables = [Table((), setting, "Setting")] if setting else []
     if stages:

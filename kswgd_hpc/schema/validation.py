@@ -40,11 +40,16 @@ KINDS = {
     "exit_time": KeysOf(("domain", "initial"), (), _ON_PATHS),
     "committor": KeysOf(("sets", "initial"), (), _ON_PATHS),
     "principal_eigenvalue": KeysOf((), ("killing", "initial", "times"), ("closed_form", "deterministic", "splitting")),
+    "generating_function": KeysOf(
+        ("observable", "thetas"), ("initial", "times"), ("closed_form", "deterministic", "splitting")
+    ),
     "rate_function": KeysOf(
         ("observable", "thetas", "values"), ("initial", "times"), ("closed_form", "deterministic", "splitting")
     ),
 }
 _KEYS = ("observable", "source", "killing", "target", "domain", "sets", "thetas", "values", "initial", "times")
+TILTED = ("generating_function", "rate_function")  # kinds with a principal eigenvalue for each theta
+FEWEST_THETAS = 5  # of a rate function
 STEADY = ("resolvent", "hitting_time", "exit_time", "committor")  # kinds without a time axis
 
 
@@ -60,6 +65,7 @@ class FeynmanKac(Section):
         committor: probability of reaching sets.B before sets.A
         principal_eigenvalue: of L + c; for c = -theta g it is minus the scaled cumulant generating function of the time
         average of g, at theta; particles of its reference run to the last of the `times`
+        generating_function: the scaled cumulant generating function of the time average of the observable, at `thetas`
         rate_function: I(a) of the time average of the observable at a in `values`, the Legendre transform of that
         function on the grid `thetas`
     initial : one law, or a list with a curve for each
@@ -77,6 +83,7 @@ class FeynmanKac(Section):
         "exit_time",
         "committor",
         "principal_eigenvalue",
+        "generating_function",
         "rate_function",
     ] = "expectation"
     observable: Formula | None = None
@@ -85,7 +92,7 @@ class FeynmanKac(Section):
     target: Text | None = None
     domain: Text | None = None
     sets: Sets | None = None
-    thetas: Annotated[list[Finite], Field(min_length=5, max_length=200)] | None = None
+    thetas: Annotated[list[Finite], Field(min_length=1, max_length=200)] | None = None
     values: Annotated[list[Finite], Field(min_length=1, max_length=1000)] | None = None
     initial: Initials | None = None
     times: Annotated[list[Positive], Field(min_length=1)] | None = None
@@ -113,7 +120,7 @@ class FeynmanKac(Section):
     @model_validator(mode="after")
     def _keys_of_kind(self):
         keys = KINDS[self.kind]
-        if isinstance(self.initial, list) and self.kind in ("principal_eigenvalue", "rate_function"):
+        if isinstance(self.initial, list) and self.kind in ("principal_eigenvalue", *TILTED):
             raise ValueError(f"kind: {self.kind} does not depend on where paths start; give one 'initial' or none")
         for key in _KEYS:
             given = key in self.model_fields_set and getattr(self, key) is not None
@@ -125,6 +132,8 @@ class FeynmanKac(Section):
             raise ValueError("'observable': this key is required")
         if self.reference not in ("auto", *keys.references):
             raise ValueError(f"kind: {self.kind} takes reference: {', '.join(keys.references)}")
+        if self.kind == "rate_function" and len(self.thetas) < FEWEST_THETAS:
+            raise ValueError(f"'thetas': a rate function takes at least {FEWEST_THETAS}")
         if self.source is not None and self.reference == "splitting":
             raise ValueError("'source' is not summed by reference: splitting; use monte_carlo")
         return self

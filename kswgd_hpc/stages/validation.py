@@ -13,17 +13,17 @@ from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
 from kswgd_hpc.feynman_kac import Case, Prediction
 from kswgd_hpc.feynman_kac.budget import CAUSES, REMEDIES
-from kswgd_hpc.feynman_kac.rate_function import Row, check_covered, generating_function, rate_function
+from kswgd_hpc.feynman_kac.rate_function import Row, check_covered, cumulants, generating_function, rate_function
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import Sample
 from kswgd_hpc.references import Reference, account, principal_eigenvalue, reference
-from kswgd_hpc.schema.validation import STEADY
+from kswgd_hpc.schema.validation import STEADY, TILTED
 from kswgd_hpc.spectrum import Spectrum
 from kswgd_hpc.stages.koopman import lag_of
 
 _ERRORS = 3.0  # standard errors within which two numbers agree
-_AXES = {"times": "t", "values": "a"}  # of a curve, and as they are printed
+_AXES = {"times": "t", "values": "a", "thetas": "theta"}  # of a curve, and as they are printed
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def validate(
         progress.seconds[f"cpu budget {entry.name}"] = judged
         progress.seconds[f"cpu reference {entry.name}"] = cost
         rows = [Row.of(case, predictions[case.name], other) for case, other in zip(cases, others, strict=True)]
-        if entry.kind == "rate_function":
+        if entry.kind == "generating_function":
+            rows = [cumulants(entry, rows)]
+        elif entry.kind == "rate_function":
             rows, extra = [rate_function(entry, rows)], generating_function(entry, rows)
             found |= {f"feynman_kac/{entry.name}/{name}": value for name, value in extra.items()}
         _say(progress, entry, rows)
@@ -139,7 +141,7 @@ def _datasets(entry, rows: list[Row]) -> dict[str, Any]:
     found = {name: joined(of) for name, of in arrays.items()}
     found |= {} if axis is None else {axis[0]: np.array(axis[1])}
     found |= {"kind": entry.kind, "method": rows[0].reference.method, "largest_error": _largest(rows)}
-    found |= {} if entry.kind == "rate_function" else {"rates": rows[0].rates}
+    found |= {} if entry.kind in TILTED else {"rates": rows[0].rates}
     for number, row in enumerate(rows):
         where = f"reference_details/{number + 1}" if several else "reference_details"
         found |= {f"{where}/{key}": value for key, value in row.reference.details.items()}

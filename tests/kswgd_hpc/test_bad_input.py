@@ -178,9 +178,15 @@ def test_files_that_are_not_arrays_of_numbers_are_refused(tmp_path):
         assert message in refusal(DATA.replace("data.npy", str(tmp_path / name)), tmp_path / "out")
 
 
+@pytest.mark.parametrize("method", ["closed_form", "deterministic"])
+def test_an_exact_reference_that_cannot_be_had_is_refused_before_any_work(method, tmp_path):
+    said = refusal(alter("observable: mean(u)", f"reference: {method}, observable: mean(u)"), tmp_path)
+    assert f"quench.reference: {method} cannot be had" in said and "use auto" in said
+
+
 def test_an_observable_that_is_not_finite_is_named(tmp_path):
     process = run_command(alter("observable: mean(u)", "observable: log(mean(u)-5)"), tmp_path, timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "quench.observable: 'log(mean(u)-5)' is not finite" in command_line(process)
 
 

@@ -260,6 +260,17 @@ def test_level_functions_are_positive_outside_of_a_set_and_negative_inside(text,
     np.testing.assert_array_equal(level < 0, inside(x, y))
 
 
+@pytest.mark.parametrize("rate", [0.03, 0.11, 0.5])
+@pytest.mark.parametrize("count", [13, 25, 97])
+def test_the_error_of_a_grid_of_thetas_covers_that_of_the_rate_function_between_two_states(rate, count):
+    # jumps at a rate between two states at -1 and 1: a kink of the generating function where that is slow
+    thetas, at = np.linspace(-3, 3, count), np.linspace(-0.9, 0.9, 19)
+    found = transformed(thetas, np.sqrt(rate**2 + thetas**2) - rate, at)
+    error = np.abs(found.values - rate * (1 - np.sqrt(1 - at**2)))
+    assert (error <= 2 * found.interpolation + 1e-12).all()
+    assert np.median(found.interpolation) < max(10 * np.median(error), 0.03)
+
+
 def test_the_rate_function_of_a_gaussian_average_is_a_parabola():
     """dX = -X dt + dW: Lambda(theta) = theta^2 / 2, I(a) = a^2 / 2."""
     thetas = np.linspace(-2, 2, 9)
@@ -275,12 +286,13 @@ def test_the_command_takes_every_kind_and_keeps_curves_together(tmp_path):
         ROWS,
         ROWS + "    - {name: rates, kind: rate_function, observable: x, "
         "thetas: [-2, -1.4, -1, -0.7, -0.4, -0.2, 0, 0.2, 0.4, 0.7, 1, 1.4, 2], "
-        "values: [-0.5, 0.5, 0.8]}\n",
+        "values: [-0.5, 0.5, 0.8]}\n"
+        "    - {name: cumulants, kind: generating_function, observable: x, thetas: [-1, 0, 1]}\n",
     )
     process = run_command(text, tmp_path, command="validate")
     assert process.returncode == 0, process.stderr
     found = results(tmp_path)
-    shapes = {"driven": (2, 3), "hit": (2, 3), "wait": (2,), "commit": (2,), "rates": (3,)}
+    shapes = {"driven": (2, 3), "hit": (2, 3), "wait": (2,), "commit": (2,), "rates": (3,), "cumulants": (3,)}
     for name, shape in shapes.items():
         parts = ("koopman", "koopman_error", "reference", "reference_error", "verdict", "budget/sampling")
         for part in parts:
@@ -292,6 +304,10 @@ def test_the_command_takes_every_kind_and_keeps_curves_together(tmp_path):
     symmetric = found["feynman_kac/rates/koopman"]
     assert abs(symmetric[0] - symmetric[1]) < 3 * found["feynman_kac/rates/koopman_error"][:2].sum()
     assert (np.diff(found["feynman_kac/rates/slopes"]) > 0).all()
+    for part in ("", "_reference"):
+        function = found[f"feynman_kac/rates/generating_function{part}"][[2, 6, 10]]
+        np.testing.assert_allclose(found[f"feynman_kac/cumulants/{part[1:] or 'koopman'}"], function, atol=1e-9)
+    np.testing.assert_array_equal(found["feynman_kac/cumulants/thetas"], [-1, 0, 1])
     assert "hit, start 2" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -315,6 +331,7 @@ def test_terminal_is_another_word_for_observable():
         ("kind: hitting_time, target: x > 1, reference: splitting, initial: {kind: gaussian}",
          "takes reference: deterministic, monte_carlo"),
         ("kind: rate_function, observable: x, thetas: [0, 1, 2, 4, 3], values: [0]", "thetas must ascend"),
+        ("kind: rate_function, observable: x, thetas: [0, 1, 2], values: [0]", "a rate function takes at least 5"),
         ("kind: principal_eigenvalue, killing: x, initial: [{kind: gaussian}]", "give one 'initial' or none"),
         ("observable: x, initial: [{kind: gaussian, maen: 1}], times: [1]", "did you mean 'mean'"),
         ("observable: x, initial: [], times: [1]", "initial"),

@@ -280,6 +280,22 @@ def test_predictions_are_judged_in_standard_errors(tmp_path):
     assert "1 of 2 predicted values lie within two standard errors" in page
 
 
+def test_principal_eigenvalues_share_a_panel_and_multilevel_references_show_their_levels(tmp_path):
+    def row(name: str, kind: str, **more) -> dict:
+        values = {"koopman": np.array([0.6]), "reference": np.array([0.61]), "reference_error": np.array([0.01])}
+        return {f"feynman_kac/{name}/{key}": value for key, value in (values | {"kind": kind} | more).items()}
+
+    levels = {"level_time_step": [0.5, 0.25], "level_dimension": [1, 1], "level_samples": [900, 70]}
+    levels |= {"level_cost": [2, 6], "level_mean": [[0.6], [0.01]], "level_variance": [[1.0], [0.1]]}
+    levels |= {"tolerances": [0.2, 0.1], "tolerance_costs": [500, 2220], "tolerance_plain_costs": [1000, 5000]}
+    levels |= {"total_cost": 2220, "plain_cost": 5000}
+    details = {f"reference_details/{name}": np.array(value) for name, value in levels.items()}
+    first, second = (row(name, "principal_eigenvalue") for name in ("low", "high"))
+    page = write(tmp_path, ensemble(2) | first | second | row("cheap", "expectation", **details))
+    assert page.count("principal eigenvalues;") == 1
+    assert "plain paths with the finest step take 2.3 times as many" in page
+
+
 def test_text_of_the_user_is_escaped(tmp_path):
     hostile = '</title><script>alert("$1")</script>'
     page = write(tmp_path, ensemble(2), f"{PLANE}# </pre>{hostile}\n", title=hostile, library_mpi=hostile)
