@@ -57,8 +57,10 @@ def test_a_calibrated_model_knows_every_stage_and_shares_out_what_is_shared(mode
     # sixteen blocks of six or seven trajectories
     assert many["ensemble"].work < 0.3 * one["ensemble"].work
     assert many["report"].work == one["report"].work
-    # at most 400 steps, each with one Allreduce
-    assert 400 <= many["transport"].calls < 450
+    # as many steps as the small runs took to the floor, each with one Allreduce
+    (moved,) = [model.steps for model in models if model.name == "transport"]
+    assert 10 < moved < 100
+    assert moved <= many["transport"].calls < moved + 10
     assert many["transport"].messages > 0
 
 
