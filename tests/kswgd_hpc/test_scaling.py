@@ -118,6 +118,28 @@ def test_weak_scaling_gives_each_rank_the_same_work():
     assert values["validation"]["feynman_kac"][0]["trajectories"] == 800
 
 
+def test_what_bench_cannot_do_is_one_line_before_any_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench.subprocess, "run", lambda *_, **__: pytest.fail("started"))
+    (tmp_path / "good.yaml").write_text(TINY)
+    (tmp_path / "bad.yaml").write_text(TINY.replace("mean(u),", "mean(w),"))
+    for arguments, said in (
+        (["none.yaml"], "No such file"),
+        (["bad.yaml"], "unknown name 'w'"),
+        (["good.yaml", "--output", str(tmp_path / "good.yaml")], "--output: cannot write"),
+        (["good.yaml", "--ranks", "1,100000"], "this run needs about"),
+    ):
+        assert bench.main([str(tmp_path / arguments[0]), *arguments[1:]]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and said in error
+
+
+def test_a_command_that_starts_no_ranks_is_named(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(TINY)
+    arguments = [str(tmp_path / "config.yaml"), "--mpiexec", "no-such-mpiexec", "--output", str(tmp_path)]
+    assert bench.main(arguments) == 2
+    assert "--mpiexec: no-such-mpiexec: No such file" in capsys.readouterr().err
+
+
 def test_numbers_of_ranks_that_are_none_are_refused(capsys):
     for ranks in ("0", "two"):
         with pytest.raises(SystemExit):
