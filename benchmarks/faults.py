@@ -145,6 +145,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, default=4, help="kills in one life")
+    parser.add_argument(
+        "--within", type=float, help="seconds until a kill at most; as the undisturbed run takes if not said"
+    )
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -170,7 +173,7 @@ def main() -> int:
         while total < options.kills:
             trial = command(f"life{lives}")
             most = int(rng.integers(1, options.most + 1))
-            kills, starts = life(trial, seconds, min(most, options.kills - total), rng)
+            kills, starts = life(trial, options.within or seconds, min(most, options.kills - total), rng)
             bad = differences(reference, read_results(trial.directory / "out" / "results.h5")[0])
             total, wrong, lives = total + kills, wrong + bool(bad), lives + 1
             ranks = " ".join(map(str, starts))

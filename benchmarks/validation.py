@@ -190,6 +190,7 @@ def predictions(text: str) -> dict[str, feynman_kac.Prediction]:
     records = [collector.collect(block, plan.ensemble.windows(block)) for block in plan.ensemble.blocks]
     sample = sample_of(comm, config, plan, collector, dictionary, records)
     sample = replace(sample, pairs=not plan.by_generator)
+    sample = feynman_kac.settled(sample, getattr(config.koopman.dictionary, "bandwidth", None) == "auto")
     drift = plan.system.drift if plan.by_generator else None
     features = feynman_kac.Features(sample, None, plan.smooth, drift, plan.mobility)
     lag = config.ensemble.lag_time

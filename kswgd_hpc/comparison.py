@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kswgd_hpc import storage
-from kswgd_hpc.stages.transport import HISTORY
+from kswgd_hpc.stages.way import HISTORY
 from kswgd_hpc.studies import StudyPlan, StudyRun, results_of
 
 COSTS = (

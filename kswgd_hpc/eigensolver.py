@@ -147,12 +147,12 @@ class _Shell:
 
     def mult(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = A x."""
-        whole = _whole(x)
+        whole = whole_vector(x)
         self._store(self._operator.inverse(whole) if self._inverted else self._operator(whole), y)
 
     def multTranspose(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = A^T x."""
-        self._store(self._operator(_whole(x), transposed=True), y)
+        self._store(self._operator(whole_vector(x), transposed=True), y)
 
     @staticmethod
     def _store(values: np.ndarray, y: PETSc.Vec) -> None:
@@ -289,11 +289,11 @@ def _collect(eps: SLEPc.EPS, matrix: PETSc.Mat, count: int, symmetric: bool, sid
     try:
         for i in range(total):
             value = eps.getEigenpair(i, real, imaginary)
-            columns.append(_whole(real) + 1j * _whole(imaginary))
+            columns.append(whole_vector(real) + 1j * whole_vector(imaginary))
             values.append(complex(value))
             if sided:
                 eps.getLeftEigenvector(i, real, imaginary)
-                left.append(_partner(columns[-1], _whole(real) + 1j * _whole(imaginary)))
+                left.append(_partner(columns[-1], whole_vector(real) + 1j * whole_vector(imaginary)))
         residuals = [eps.computeError(i, SLEPc.EPS.ErrorType.ABSOLUTE) for i in range(total)]
     finally:
         real.destroy()
@@ -312,7 +312,8 @@ def _partner(right: np.ndarray, left: np.ndarray) -> np.ndarray:
     return left if abs(left.conj() @ right) >= abs(left @ right) else left.conj()
 
 
-def _whole(vector: PETSc.Vec) -> np.ndarray:
-    """All entries of a distributed vector on every rank."""
+def whole_vector(vector: PETSc.Vec) -> np.ndarray:
+    """All entries of a distributed vector on every rank. Collective."""
     comm = vector.getComm().tompi4py()
-    return np.concatenate(comm.allgather(vector.getArray().copy())) if comm.size > 1 else vector.getArray().copy()
+    mine = vector.getArray(readonly=True).copy()  # PETSc locks what it multiplies
+    return np.concatenate(comm.allgather(mine)) if comm.size > 1 else mine

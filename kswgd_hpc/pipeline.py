@@ -13,7 +13,7 @@ import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from kswgd_hpc import __version__, eigensolver, metrics, storage
+from kswgd_hpc import __version__, eigensolver, storage
 from kswgd_hpc.checkpoint import Checkpoint
 from kswgd_hpc.config import Config
 from kswgd_hpc.extension import obstacle, recorder_for
@@ -50,8 +50,9 @@ from kswgd_hpc.stages.koopman import (
     transport_spectrum,
     weights_datasets,
 )
+from kswgd_hpc.stages.particles import Pool, Target
 from kswgd_hpc.stages.sparse import is_sparse, solved_sparse, sparse_transport_spectrum
-from kswgd_hpc.stages.transport import Target, transported_by
+from kswgd_hpc.stages.transport import transported_by
 from kswgd_hpc.stages.validation import validate
 from kswgd_hpc.stationary import StationaryMeans
 from kswgd_hpc.stopping import Stop
@@ -231,14 +232,14 @@ def _spectral(config: Config, plan: Plan, sample: Sample, progress: Progress, ch
 
 
 def _particles(
-    comm: MPI.Comm, config: Config, plan: Plan, target: Target, starts, pool: np.ndarray, progress, checkpoint
+    comm: MPI.Comm, config: Config, plan: Plan, target: Target, starts, states: np.ndarray, progress, checkpoint
 ) -> dict[str, Any]:
     """Transport, its rivals, and one judgement of all. Collective."""
-    weights = target.weights(pool)
-    weights = weights / weights.sum()
-    even = metrics.drawn(pool, weights) if np.ptp(weights) > 0 else pool
+    weights = target.weights(states)
+    pool = Pool(starts, states, weights / weights.sum())
+    even = pool.even
     judge = judge_for(comm, config, plan, even, progress)
-    found = transported_by(comm, config, plan, target, starts, pool, weights, judge, progress, checkpoint)
+    found = transported_by(comm, config, plan, target, pool, judge, progress, checkpoint)
     if judge is not None:
         found |= compared(comm, config, plan, target.spectrum, even, judge, found, progress)
     return found

@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from kswgd_hpc import backend, eigensolver, feynman_kac, judging, memory, petsc_types, storage, streams, systems
-from kswgd_hpc.baselines import lacking
+from kswgd_hpc import backend, eigensolver, feynman_kac, memory, petsc_types, storage, streams, systems
 from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.config import Config
 from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap, Pilot, WithMobility, intrinsic, whitened
 from kswgd_hpc.delay import DelayedEnsemble, DelayMap
 from kswgd_hpc.dictionary import Dictionary
-from kswgd_hpc.dictionary.fit import SPARSE, count, fit, has_constant
+from kswgd_hpc.dictionary.fit import fit
 from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, RecordedEnsemble, SimulatedEnsemble, pairing
 from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.estimators import ESTIMATORS, Estimator, ReducedRank
+from kswgd_hpc.feasible import check_boundaries, check_device, check_dynamics, check_judging, check_modes
 from kswgd_hpc.functions import FunctionMap, expression_map
-from kswgd_hpc.galerkin import REPLICATED
 from kswgd_hpc.parallel import from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
@@ -94,10 +93,10 @@ def build(config: Config) -> Plan:
     if config.koopman is not None:
         eigensolver.check_options(config.koopman.petsc_options)
     system = systems.build(config)
-    _check_dynamics(config, system)
+    check_dynamics(config, system)
     cases = [] if system is None else feynman_kac.cases_of(config, system, system.mobility)
     by_generator = bool(cases) and _by_generator(config, system)
-    _check_boundaries(cases, by_generator)
+    check_boundaries(cases, by_generator)
     ensemble = _recorded(config) if system is None else _simulated(config, system, cases, by_generator)
     d = ensemble.dimension
     particles = start = None
@@ -108,12 +107,12 @@ def build(config: Config) -> Plan:
     elif config.kswgd is not None:
         particles = systems.initial_states(system, d, config.kswgd.initial, "kswgd.initial")
     observed = coordinate_map(config, system, d)
-    _check_modes(config, len(observed))
+    check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
     petsc_types.select(config.compute.device)
-    _check_device(config, observed, mobility)
-    _check_judging(config, system, d)
+    check_device(config, observed, mobility)
+    check_judging(config, system, d)
     return Plan(
         system,
         _delayed(config, ensemble),
@@ -137,6 +136,7 @@ def _smooth(config: Config, system, cases: list[feynman_kac.Case], observed: Coo
     return (
         *feynman_kac.smooth_formulas(cases, system, mobility),
         *feynman_kac.moments_of_modes(cases, system, mobility, observed, polynomial),
+        *feynman_kac.factors_of_killing(cases, system),
     )
 
 
@@ -175,16 +175,6 @@ def _by_generator(config: Config, system) -> bool:
             "estimator: reversible or edmd"
         )
     return smooth
-
-
-def _check_boundaries(cases: list[feynman_kac.Case], by_generator: bool) -> None:
-    """That the generator acts on the dictionary where it is restricted to what is outside of a set."""
-    for case in cases:
-        if case.boundary is not None and not by_generator:
-            raise ConfigurationError(
-                f"validation.feynman_kac.{case.name}: kind: {case.kind} needs a dictionary and coordinates with second "
-                "derivatives"
-            )
 
 
 def _label(config: Config, system, dimension: int) -> Callable | None:
@@ -298,91 +288,6 @@ def _map(spec, system, dimension: int, principal: np.ndarray | None) -> Coordina
     if spec.kind == "modes":
         return LinearMap(system.mode_map(spec.count), spec.count)
     return LinearMap(np.broadcast_to(0.0, (spec.count, dimension)) if principal is None else principal, spec.count)
-
-
-def _check_modes(config: Config, coordinates: int) -> None:
-    if config.koopman is None:
-        return
-    spec = config.koopman.dictionary
-    size = count(spec, coordinates)
-    if config.koopman.modes != "auto" and config.koopman.modes > size + (not has_constant(spec)):
-        raise ConfigurationError(f"koopman.modes: {config.koopman.modes} asked for from {size} functions")
-    _check_size(config, size)
-
-
-def _check_size(config: Config, size: int) -> None:
-    """That every rank can hold the matrices that some of what is asked for needs whole."""
-    koopman = config.koopman
-    asked = {
-        f"estimator: {koopman.estimator}": koopman.estimator in ("generator", "reduced_rank"),
-        "reweight": bool(koopman.reweight),
-        "sets": koopman.sets is not None,
-        "vamp": koopman.vamp,
-    }
-    if koopman.dictionary.kind in SPARSE:
-        asked["dictionary with entries in validation.feynman_kac"] = bool(config.validation.feynman_kac)
-    for name, wanted in asked.items():
-        if wanted and size > REPLICATED:
-            raise ConfigurationError(f"koopman.{name} takes at most {REPLICATED} functions, the dictionary has {size}")
-
-
-def _check_dynamics(config: Config, system) -> None:
-    """That what is asked of a diffusion can be had: detailed balance, noise in every direction."""
-    if config.koopman is None or system is None:
-        return
-    estimator = config.koopman.estimator
-    field = isinstance(system, SemilinearEquation)  # nearly reversible ones are common: the pipeline says so
-    if field and config.system.equation in ("heat", "advection_diffusion"):
-        slowest = system.rates.min() + min(config.system.parameters.get("damping", 0.0), 0.0)
-        if slowest < 0:
-            raise ConfigurationError(
-                f"system.parameters.damping: a mode of this linear equation grows at the rate {-slowest:.4g}, so that "
-                "it has no invariant law; more damping gives it one"
-            )
-    if estimator == "reversible" and system.reversible is False and not field:
-        also = ", or dirichlet for the rates of its symmetric part" if system.elliptic else ""
-        raise ConfigurationError(
-            f"koopman.estimator: reversible needs detailed balance, which this system does not have; use edmd{also}"
-        )
-    if system.elliptic:
-        return
-    reason = "needs noise in every direction, and the noise of this system is degenerate"
-    if estimator == "dirichlet":
-        raise ConfigurationError(f"koopman.estimator: dirichlet {reason}; use edmd")
-    if config.kswgd is not None:
-        raise ConfigurationError(f"kswgd: transport {reason}; leave this section out")
-
-
-def _check_device(config: Config, observed: CoordinateMap, mobility) -> None:
-    if config.kswgd is None or config.compute.device != "cuda":
-        return
-    if not Coordinates(observed, 0.0, 1.0).constant_mobility(mobility):
-        raise ConfigurationError(
-            "compute.device: cuda cannot move particles where the mobility of the coordinates depends on the state; "
-            "use auto"
-        )
-
-
-def _check_judging(config: Config, system, dimension: int) -> None:
-    """That the rivals of the transport can be had, and what particles are compared in and with."""
-    if config.kswgd is None:
-        return
-    for name in config.kswgd.baselines:
-        reason = lacking(name, system)
-        if reason is not None:
-            raise ConfigurationError(f"kswgd.baselines: {name} cannot be had here: {reason}")
-    judge = config.kswgd.judge
-    if judge.occupation and system is None:
-        raise ConfigurationError(
-            "kswgd.judge.occupation: sets are expressions in the variables of a system, not of data"
-        )
-    judging.sets_of(config, system)
-    if judge.reference is not None:
-        shape = storage.open_recording(
-            judge.reference.path, judge.reference.dataset, "kswgd.judge.reference.path"
-        ).shape
-        if len(shape) != 2 or shape[1] != dimension:
-            raise DataError(f"kswgd.judge.reference.path: shape {shape}, expected (n, {dimension})")
 
 
 def _check_derivatives(config: Config, observed: CoordinateMap) -> None:

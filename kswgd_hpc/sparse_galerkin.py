@@ -22,6 +22,7 @@ from scipy.sparse import coo_array, csr_array, diags_array
 from kswgd_hpc.dictionary import SparseDictionary
 from kswgd_hpc.dictionary.hierarchy import prolongation
 from kswgd_hpc.dictionary.visited import VisitedDictionary
+from kswgd_hpc.eigensolver import whole_vector
 from kswgd_hpc.errors import SpectrumError
 from kswgd_hpc.galerkin import row_ranges
 from kswgd_hpc.parallel import quantum_exponent, tiles
@@ -377,10 +378,3 @@ class _Product:
     def _store(values: np.ndarray, y: PETSc.Vec) -> None:
         first, last = y.getOwnershipRange()
         y.setArray(values[first:last])
-
-
-def whole_vector(vector: PETSc.Vec) -> np.ndarray:
-    """All entries of a distributed vector on every rank. Collective."""
-    comm = vector.getComm().tompi4py()
-    mine = vector.getArray().copy()
-    return np.concatenate(comm.allgather(mine)) if comm.size > 1 else mine

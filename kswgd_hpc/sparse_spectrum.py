@@ -22,7 +22,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from kswgd_hpc.dictionary.visited import CombinedDictionary
-from kswgd_hpc.eigensolver import converge
+from kswgd_hpc.eigensolver import converge, whole_vector
 from kswgd_hpc.estimators import Estimator, energy
 from kswgd_hpc.galerkin import assemble, pair_sums
 from kswgd_hpc.records import Pairs, Sample
@@ -33,7 +33,6 @@ from kswgd_hpc.sparse_galerkin import (
     lagged_matrix,
     product_matrix,
     sparse_space,
-    whole_vector,
 )
 from kswgd_hpc.spectrum import Space, Spectrum, solve
 

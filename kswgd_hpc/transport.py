@@ -178,40 +178,32 @@ def transport(
     if saves is None or not saves.restored(flow, state):
         state = _started(flow, z, steps, ratio)
         visit(state)
-    target, landings = floor(len(flow.rates)), steps.landings
     trial = state.z * 0
     while state.steps < steps.most and _goes_on(flow, state, steps):
-        h = _landed(state.h, state.time, landings)
+        h = _landed(state.h, state.time, steps.landings)
         tried = _attempt(flow, state, trial, h, steps)
         moved = tried.moved if tried.complete else np.inf
         wish = saves is not None and saves.wanted()
         tally = flow.tally(tried.sums, _logarithms(flow, state), state.error, moved, wish)
         _complete(state, tally)
-        worse = _energy(tally.means, flow.rates) > (1 + _RISE) * _energy(state.means, flow.rates)
-        if not np.isfinite(_energy(tally.means, flow.rates)) or (steps.size and not np.isfinite(tally.displacement)):
-            raise TransportError("the transport diverged; use step_size: auto or a smaller one")
-        if steps.size is None and (worse or not np.isfinite(tally.displacement)):
-            state.h, excess = h / 2, flow.excess(steps.left(flow.rates, state.means))
-            if excess <= _AT_REST * target or (state.h < _SMALLEST_STEP and excess <= target):
-                _rest(state, landings, visit)
+        if _worse(flow, state, tally, steps):
+            state.h = h / 2
+            if _at_rest(flow, state, steps):
+                _rest(state, steps.landings, visit)
                 break
-            if state.h < _SMALLEST_STEP:
-                raise TransportError(
-                    "no step decreases the distance to the invariant law: fewer koopman.modes may help"
-                )
             continue
         trial = _accept(flow, state, trial, tried, tally, h, steps)
         if steps.size is None:
             state.h = _next_step(state, h, steps)
         visit(state)
-        progress(state.steps, flow.excess(steps.left(flow.rates, state.means)) / target)
+        progress(state.steps, _above_floor(flow, state, steps))
         if tally.wishes:
             saves.save(flow, state)
     else:
         if saves is not None:
             saves.put(flow, state)
     _complete(state, flow.tally(_nothing(flow), _logarithms(flow, state), state.error))
-    return state, _history(flow, state, flow.excess(steps.left(flow.rates, state.means)) <= target)
+    return state, _history(flow, state, _above_floor(flow, state, steps) <= 1)
 
 
 def modes_to_move(flow: Flow, z, relaxation: float) -> int:
@@ -236,6 +228,29 @@ def _goes_on(flow: Flow, state: State, steps: Steps) -> bool:
     if any(time > state.time for time in steps.times):
         return True
     return not steps.at_floor or not _settled(flow, steps.left(flow.rates, state.means))
+
+
+def _above_floor(flow: Flow, state: State, steps: Steps) -> float:
+    """N sum m_k^2 of what relaxation leaves of the means, over its floor."""
+    return flow.excess(steps.left(flow.rates, state.means)) / floor(len(flow.rates))
+
+
+def _worse(flow: Flow, state: State, tally: Tally, steps: Steps) -> bool:
+    """Whether a step tried has to be taken back; TransportError where it diverged."""
+    before, after = _energy(state.means, flow.rates), _energy(tally.means, flow.rates)
+    complete = bool(np.isfinite(tally.displacement))
+    if not np.isfinite(after) or (steps.size and not complete):
+        raise TransportError("the transport diverged; use step_size: auto or a smaller one")
+    return steps.size is None and (after > (1 + _RISE) * before or not complete)
+
+
+def _at_rest(flow: Flow, state: State, steps: Steps) -> bool:
+    """Whether nothing is left to move, after a step that was taken back; TransportError where there is, but no step
+    moves it."""
+    excess, shortest = _above_floor(flow, state, steps), state.h < _SMALLEST_STEP
+    if shortest and excess > 1:
+        raise TransportError("no step decreases the distance to the invariant law: fewer koopman.modes may help")
+    return shortest or excess <= _AT_REST
 
 
 def _settled(flow: Flow, means: np.ndarray) -> bool:

@@ -52,11 +52,8 @@ class Manifold(Protocol):
         """Run Brownian motion with generator Laplacian for a time, in place; normals (normals_per_step, n)."""
 
 
-class Circle:
-    """x^2 + y^2 = radius^2, angle theta. Rates k^2 / radius^2, twice each; stepped by its exact law."""
-
-    variables, angles, normals_per_step = ("x", "y"), ("theta",), 1
-    scheme = ("exact", "rotations by angles of the exact law")
+class _Round:
+    """States at one distance from the origin, in any number of dimensions."""
 
     def __init__(self, radius: float):
         self.radius = _positive("radius", radius)
@@ -72,6 +69,13 @@ class Circle:
     def tangential(self, states: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """See Manifold."""
         return _round_projection(states, vectors)
+
+
+class Circle(_Round):
+    """x^2 + y^2 = radius^2, angle theta. Rates k^2 / radius^2, twice each; stepped by its exact law."""
+
+    variables, angles, normals_per_step = ("x", "y"), ("theta",), 1
+    scheme = ("exact", "rotations by angles of the exact law")
 
     def frame(self, states: np.ndarray) -> np.ndarray:
         """See Manifold."""
@@ -91,26 +95,11 @@ class Circle:
         _circle_step(states, normals, time, self.radius)
 
 
-class Sphere:
+class Sphere(_Round):
     """x^2 + y^2 + z^2 = radius^2; theta from the pole z, phi around it. Rates l (l + 1) / radius^2, 2 l + 1 times."""
 
     variables, angles, normals_per_step = ("x", "y", "z"), ("theta", "phi"), 3
     scheme = ("isotropic_walk", "invariant law exact, weak order 2, slowest rate exact")
-
-    def __init__(self, radius: float):
-        self.radius = _positive("radius", radius)
-
-    def retract(self, states: np.ndarray) -> np.ndarray:
-        """See Manifold."""
-        return _round_retraction(np.ascontiguousarray(states, dtype=float), self.radius)
-
-    def normal(self, states: np.ndarray) -> np.ndarray:
-        """See Manifold."""
-        return states / self.radius
-
-    def tangential(self, states: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """See Manifold."""
-        return _round_projection(states, vectors)
 
     def frame(self, states: np.ndarray) -> np.ndarray:
         """See Manifold. Source: Duff et al. 2017, a frame without a division by small numbers."""

@@ -41,6 +41,10 @@ class GaussianDictionary:
         rest = (centres**2).sum(axis=1)[None] / (-2 * bandwidth**2)
         self._exponents = np.concatenate([centres.T / bandwidth**2, rest, np.full_like(rest, 1 / bandwidth**2)])
 
+    def with_centres(self, centres: np.ndarray, bandwidth: float) -> GaussianDictionary:
+        """The same around other centres (p, c), of another width."""
+        return GaussianDictionary(centres, bandwidth)
+
     def _points(self, z: np.ndarray) -> np.ndarray:
         """(n, c + 2) factor of the exponents at the points z."""
         xp = array_module(z)

@@ -6,6 +6,8 @@ the functions are bounded by one and add up to one, and where there are no data 
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from scipy.sparse import csr_array
 
@@ -35,6 +37,12 @@ class RadialDictionary:
         self.centres = centres
         self.bandwidth = bandwidth
         self.size = len(centres)
+
+    def with_centres(self, centres: np.ndarray, bandwidth: float) -> RadialDictionary:
+        """The same around other centres (p, c), of another width."""
+        found = copy.copy(self)
+        RadialDictionary.__init__(found, centres, bandwidth)
+        return found
 
     def exponent(self, s: np.ndarray) -> np.ndarray:
         """q(s)."""

@@ -7,9 +7,11 @@ few transitions they made. Otherwise it is the operator of one lag.
 
 from kswgd_hpc.feynman_kac.bands import moments_of_modes
 from kswgd_hpc.feynman_kac.case import Case, SmoothFormula, formulas_of, smooth_formulas
+from kswgd_hpc.feynman_kac.centres import settled
 from kswgd_hpc.feynman_kac.entries import cases_of
 from kswgd_hpc.feynman_kac.features import Features, reduced
 from kswgd_hpc.feynman_kac.predict import Prediction, predict
+from kswgd_hpc.feynman_kac.shapes import factors_of_killing
 
 __all__ = [
     "Case",
@@ -17,9 +19,11 @@ __all__ = [
     "Prediction",
     "SmoothFormula",
     "cases_of",
+    "factors_of_killing",
     "formulas_of",
     "moments_of_modes",
     "predict",
     "reduced",
+    "settled",
     "smooth_formulas",
 ]

@@ -21,6 +21,7 @@ from spde.errors import SpdeError
 _WIDTH = 1.2  # last number of a band over its first: rates differ by less than half
 _MOST_MODES = 512
 _SHAKES = 8
+_NEW = 1e-9  # of a norm, that what is in bands already leaves of a linear function
 _MOST_RESOLVED = 6  # coordinates whose products are looked at
 
 
@@ -94,8 +95,9 @@ def moments_of_modes(
     states = np.linalg.pinv(matrix)  # of modes
     if not (system.is_linear or _see(cases, states[:, seen:], system)):
         return []
-    # of the mean over space, in modes
+    # of the mean over space, in modes, and of what is asked for and linear
     mean = system.fields(np.eye(d)).mean(axis=0) @ states
+    slopes = {"mean": mean} | _slopes(cases, states)
 
     modes = _Modes(matrix, system.drift)
     spread = modes.map.mobility(mobility)
@@ -116,8 +118,28 @@ def moments_of_modes(
     for rows in _bands(seen, d):
         size, name = rows.stop - rows.start, f"modes {rows.start} to {rows.stop - 1}"
         found.append(moment(f"energy of {name}", rows, np.zeros(size), np.eye(size)))
-        if np.abs(mean[rows]).max() > 1e-9 * np.abs(mean).max():
-            found.append(moment(f"mean of {name}", rows, mean[rows], np.zeros((size, size))))
+        known = np.zeros((size, 0))
+        for text, slope in slopes.items():
+            more = slope[rows] - known @ (known.T @ slope[rows])
+            if (length := np.linalg.norm(more)) > _NEW * np.linalg.norm(slope):
+                found.append(moment(f"{text} of {name}", rows, slope[rows], np.zeros((size, size))))
+                known = np.concatenate([known, more[:, None] / length], axis=1)
+    return found
+
+
+def _slopes(cases: list[Case], states: np.ndarray) -> dict[str, np.ndarray]:
+    """Formula -> (d,) coefficients of the modes, with states (d, d), of the observables and sources that are linear."""
+    functions = {case.formula: case.observable for case in cases}
+    functions |= {case.driven: case.source for case in cases if case.source is not None}
+    trial, found = np.random.Generator(np.random.Philox(1)).normal(size=(len(states), 2)), {}
+    for text, function in functions.items():
+        try:
+            slope = (function(states) - function(-states)) / 2
+            rest = function(states @ trial) - slope @ trial
+        except (KswgdError, SpdeError):
+            continue  # not defined everywhere
+        if np.abs(rest - function(0 * states[:, :1])).max() < _NEW * np.abs(slope).max(initial=0.0):
+            found[text] = slope
     return found
 
 

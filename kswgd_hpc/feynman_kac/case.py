@@ -77,14 +77,17 @@ def formulas_of(cases: list[Case]) -> dict[str, Callable]:
 
 @dataclass(frozen=True)
 class SmoothFormula:
-    """An observable on which the generator can act.
+    """Observables on which the generator can act: one, or some that go together.
 
-    value, generator : functions of states (d, n) -> (n,)
+    value, generator : functions of states (d, n) -> (n,), or (n, size) of some
+    rank : 0 of what coarser families of functions keep, 1 where the farther ones are without it, 2 where all are
     """
 
     text: str
     value: Callable[[np.ndarray], np.ndarray]
     generator: Callable[[np.ndarray], np.ndarray]
+    size: int = 1
+    rank: int = 0
 
 
 def smooth_formulas(cases: list[Case], system, mobility) -> list[SmoothFormula]:

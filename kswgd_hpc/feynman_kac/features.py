@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 from mpi4py import MPI
 
 from kswgd_hpc.dictionary.centres import join_to_first_half
@@ -54,7 +55,7 @@ class Features:
     @property
     def size(self) -> int:
         """P."""
-        return 1 + self.inner + len(self.extras)
+        return 1 + self.inner + sum(extra.size for extra in self.extras)
 
     def of_pairs(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """z at x and, (n, P) each, the generator applied to z there, or z at y."""
@@ -73,27 +74,24 @@ class Features:
         values = pairs.values[f"f:{text}"]
         return values if self.boundary is None else values * (pairs.values[f"f:{self.boundary.text}"] > 0)
 
-    def of_states(self, states: np.ndarray) -> np.ndarray:
-        """(n, P) z at states (d, n)."""
-        psi = self.sample.dictionary.values(self.sample.coordinates(states))
-        if self.boundary is not None:
-            level = self.boundary.level(states)
-            return self._joined(level, psi * level[:, None], [])
-        return self._joined(np.ones(len(psi)), psi, [extra.value(states) for extra in self.extras])
-
-    def generator_at(self, states: np.ndarray) -> np.ndarray:
-        """(n, P) generator applied to z at states (d, n)."""
+    def of_states(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """z at states (d, n) and, (n, P) each, the generator applied to it there; None where that is not known."""
         coordinates, mobility = self.sample.coordinates, self.sample.mobility
+        z = coordinates(states)
+        psi = self.sample.dictionary.values(z)
+        values = [extra.value(states) for extra in self.extras]
+        if not self.by_generator:
+            return self._joined(np.ones(len(psi)), psi, values), None
         velocity = coordinates.velocity(self.drift(states), states, self.mobility)
         if mobility is None:
             mobility = coordinates.mobility(self.mobility, states)
-        z = coordinates(states)
         if self.boundary is not None:
             level, rate = self.boundary.level(states), self.boundary.level_rate(states)
             slope = self.boundary.slope_in(coordinates, self.mobility)(states)
-            return self._outside(level, rate, slope, z, velocity, mobility, self.sample.dictionary.values(z))[1]
-        rates = self.sample.dictionary.generator(z, velocity, mobility)
-        return self._joined(np.zeros(len(rates)), rates, [extra.generator(states) for extra in self.extras])
+            return self._outside(level, rate, slope, z, velocity, mobility, psi)
+        rates = self.sample.dictionary.generator(z, velocity, mobility, psi)
+        extras = [extra.generator(states) for extra in self.extras]
+        return self._joined(np.ones(len(psi)), psi, values), self._joined(np.zeros(len(psi)), rates, extras)
 
     def _outside(self, level, rate, slope, z, drift, mobility, psi) -> tuple[np.ndarray, np.ndarray]:
         """Functions d psi and G (d psi) = d (G psi + 2 grad d . M grad psi / d) + psi G d, (n, P) each."""
@@ -103,7 +101,8 @@ class Features:
 
     def _joined(self, constant: np.ndarray, psi: np.ndarray, extras: list[np.ndarray]) -> np.ndarray:
         inner = psi if self.modes is None else psi @ self.modes
-        return np.concatenate([constant[:, None], inner, *(column[:, None] for column in extras)], axis=1)
+        columns = (column.reshape(len(psi), -1) for column in extras)
+        return np.concatenate([constant[:, None], inner, *columns], axis=1)
 
     @cached_property
     def coarsenings(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -119,13 +118,14 @@ class Features:
         else:
             first = self.sample.dictionary.coarsening().toarray()
             halves = [first] if first.shape[1] < 4 else [first, first @ self._second(first.shape[1])]
-        return [self._with_others(halves[0])], [self._with_others(half) for half in halves[1:]]
+        return [self._with_others(halves[0], 2)], [self._with_others(half, 1) for half in halves[1:]]
 
     def _by_degree(self, degrees: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         largest, size = int(degrees.max()), len(degrees)
-        maps = [self._with_others(np.eye(size, int((degrees <= d).sum()))) for d in range(1, largest)]
-        maps = [np.eye(self.size, 1), *maps][::-1]  # the constant alone is the coarsest
         near = 2 if largest > 2 else 1
+        sizes = [int((degrees <= d).sum()) for d in range(1, largest)][::-1]
+        maps = [self._with_others(np.eye(size, kept), 2 if i < near else 1) for i, kept in enumerate(sizes)]
+        maps.append(np.eye(self.size, 1))  # the constant alone is the coarsest
         return maps[:near], maps[near : near + 2]
 
     def _second(self, size: int) -> np.ndarray:
@@ -135,13 +135,11 @@ class Features:
             return np.eye(size, size // 2)
         return np.eye(size // 2)[join_to_first_half(centres[:size])]
 
-    def _with_others(self, inner: np.ndarray) -> np.ndarray:
-        p, kept = inner.shape
-        found = np.zeros((self.size, 1 + kept + len(self.extras)))
-        found[0, 0] = 1.0
-        found[1 : 1 + p, 1 : 1 + kept] = inner
-        found[1 + p :, 1 + kept :] = np.eye(len(self.extras))
-        return found
+    def _with_others(self, inner: np.ndarray, rank: int) -> np.ndarray:
+        """The map of a coarsened dictionary, with the constant and the extras of a lower rank."""
+        kept = np.repeat([extra.rank < rank for extra in self.extras], [extra.size for extra in self.extras])
+        others = np.eye(len(kept))[:, kept.astype(bool)]
+        return scipy.linalg.block_diag(np.ones((1, 1)), inner, others)
 
 
 def reduced(size: int, coefficients: np.ndarray) -> np.ndarray | None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kswgd_hpc.ensemble import block_count
 from kswgd_hpc.errors import ConfigurationError
-from kswgd_hpc.feynman_kac.budget import Budget, Influence, coarse_error, drive_of, sampled
+from kswgd_hpc.feynman_kac.budget import Budget, coarse_error, sampled
 from kswgd_hpc.feynman_kac.case import Case
 from kswgd_hpc.feynman_kac.features import Features, Moments, moments
+from kswgd_hpc.feynman_kac.influence import Influence, drive_of
 from kswgd_hpc.feynman_kac.levels import Levels
 from kswgd_hpc.feynman_kac.propagator import Drive, Propagator
 from kswgd_hpc.machine import return_memory
@@ -20,6 +20,7 @@ from kswgd_hpc.parallel import cut, local, sum_blocks
 from kswgd_hpc.references import Expansion
 
 _STARTS = 16384
+_TOGETHER = 512  # of them looked at
 # no prediction is said to be better than this: errors so small have causes that are not counted, such as means over
 # space by a sum over the grid
 _LEAST = 1e-4
@@ -31,7 +32,8 @@ class Prediction:
 
     values : (times,); budget : what they may be wrong by; rates : (r,) complex, of L + c, ascending
     control : u as a function of state and time, for references that can use one; None where it has no use
-    rejected : eigenvalues that were left out; cost : processor seconds of all ranks, once the operators are there
+    rejected : eigenvalues that were left out
+    cost : processor seconds of all ranks for the values, once the operators are there; budget_cost : for their errors
     """
 
     values: np.ndarray
@@ -40,6 +42,7 @@ class Prediction:
     control: Expansion | None
     rejected: int
     cost: float
+    budget_cost: float
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class _Row:
     values : (times,); spread : (times,) standard error of the average over the initial law
     near, far : (times,) distances to what coarser families of functions give, see `budget.coarse_error`
     layer, projection : (times,) errors of the start and of f; influence : of the pairs
-    step : (times,) error of the time step; seconds : of this processor
+    step : (times,) error of the time step; seconds : of this processor, for the values and for their errors
     features, drive : (P,) of the starts, and of f and g; None for a principal eigenvalue
     """
 
@@ -81,7 +84,7 @@ class _Row:
     projection: np.ndarray
     influence: Influence
     step: np.ndarray
-    seconds: float
+    seconds: np.ndarray
     features: np.ndarray | None = None
     drive: Drive | None = None
 
@@ -125,41 +128,43 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
     means = moments(features, list(dict.fromkeys(formulas)), killings)
     lag = 0.0 if features.by_generator else lag_time
     return_memory()  # of the batches that the means were made of
-    began = time.process_time()
-    solved = _solved(cases, features, means, lag, regularization)
-    shared = (time.process_time() - began) / len(cases)
+    solved, seconds = _solved(cases, features, means, lag, regularization)
     rows = []
     for case in cases:
-        began = time.process_time() - shared
         levels = solved[case.rate]
         if case.kind == "principal_eigenvalue":
-            row = _principal(case, levels)
+            row = _principal(case, levels, means)
         else:
             row = _expectation(case, features, means, levels, seed)
         if lag and step_error is not None:
             row = replace(row, step=_step(case, row, step_error))
-        rows.append(replace(row, seconds=time.process_time() - began))
-    found = {}
-    basis = rows[0].levels.whole.basis
-    for case, row, errors in zip(cases, rows, sampled(features, [row.influence for row in rows], basis, means.count)):
+        rows.append(replace(row, seconds=row.seconds + seconds / len(cases)))
+    found, began = {}, time.process_time()
+    errors_of = sampled(features, [row.influence for row in rows], rows[0].levels.whole.basis, means.count)
+    second_pass = (time.process_time() - began) / len(cases)
+    for case, row, errors in zip(cases, rows, errors_of, strict=True):
         truncation = np.hypot(coarse_error(row.values, row.near, row.far, errors.gain), row.layer)
         truncation = np.hypot(truncation, _LEAST * np.abs(row.values))
         budget = Budget(row.step, np.hypot(errors.error, row.spread), truncation, row.projection)
-        whole, seconds = row.levels.whole, comm.allreduce(row.seconds)
+        whole, seconds = row.levels.whole, comm.allreduce(row.seconds + np.array([0.0, second_pass]))
         control = _control(case, row.levels, features, means)
-        found[case.name] = Prediction(row.values, budget, whole.rates, control, whole.rejected, seconds)
+        found[case.name] = Prediction(row.values, budget, whole.rates, control, whole.rejected, *map(float, seconds))
     return found
 
 
-def _solved(cases, features: Features, means: Moments, lag: float, regularization: float) -> dict[str, Levels]:
-    """Killing rate -> levels; the ranks share out the rates. Collective."""
+def _solved(
+    cases, features: Features, means: Moments, lag: float, regularization: float
+) -> tuple[dict[str, Levels], np.ndarray]:
+    """Killing rate -> levels, which the ranks share out; seconds (2,) of this one, see `Levels`. Collective."""
     comm, rates = features.sample.comm, list(dict.fromkeys(case.rate for case in cases))
     mine = {rate: Levels.of(features, means, rate, lag, regularization) for rate in rates[comm.rank :: comm.size]}
-    return {rate: comm.bcast(mine.get(rate), root=i % comm.size) for i, rate in enumerate(rates)}
+    seconds = np.sum([levels.seconds for levels in mine.values()] or [(0.0, 0.0)], axis=0)
+    return {rate: comm.bcast(mine.get(rate), root=i % comm.size) for i, rate in enumerate(rates)}, seconds
 
 
 def _expectation(case: Case, features: Features, means: Moments, levels: Levels, seed: int) -> _Row:
     """u at the case's times. Collective."""
+    began = time.process_time()
     times, whole = np.array(case.times), levels.whole
     if case.steady and not whole.conserved and whole.principal[0] <= 0:
         raise ConfigurationError(
@@ -170,6 +175,7 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
     forward = whole.forward(drive, times)
     starts = _starts(case, features, forward, whole.forward(drive, times, image=True), whole.basis @ drive.source, seed)
     values = starts.features @ forward + starts.offset
+    made = time.process_time()
 
     def by(mapping: np.ndarray, other: Propagator) -> np.ndarray:
         less = drive_of(case, means, other, mapping)
@@ -185,7 +191,7 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         kept = starts.features @ (whole.basis @ drive.source)
         rest = np.hypot(starts.source - kept, starts.free * _left_over(means, case.driven, drive.source))
         projection = np.hypot(projection, rest * (1 - forgotten) / max(whole.typical_rate, 1e-300))
-    return _Row(
+    row = _Row(
         levels,
         values,
         starts.spread,
@@ -195,10 +201,11 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         projection,
         Influence.of(case, levels, means, drive, starts.features),
         np.zeros(len(values)),
-        0.0,
+        np.zeros(2),
         starts.features,
         drive,
     )
+    return replace(row, seconds=np.array([made - began, time.process_time() - made]))
 
 
 def _left_over(means: Moments, text: str, components: np.ndarray) -> float:
@@ -216,7 +223,7 @@ def _step(case: Case, row: _Row, step_error: Callable[[np.ndarray], np.ndarray])
     return whole.shifted(row.features, row.drive, np.array(case.times), step_error(-whole.exponents))
 
 
-def _principal(case: Case, levels: Levels) -> _Row:
+def _principal(case: Case, levels: Levels, means: Moments) -> _Row:
     """The smallest eigenvalue of L + c."""
     values, nothing = levels.whole.principal, np.zeros(1)
 
@@ -224,8 +231,8 @@ def _principal(case: Case, levels: Levels) -> _Row:
         return other.principal
 
     near, far = (_distance(values, coarse, by) for coarse in (levels.near, levels.far))
-    influence = Influence.of_principal(case, levels)
-    return _Row(levels, values, nothing, near, far, nothing, nothing, influence, nothing, 0.0)
+    influence = Influence.of_principal(case, levels, means)
+    return _Row(levels, values, nothing, near, far, nothing, nothing, influence, nothing, np.zeros(2))
 
 
 def _distance(values: np.ndarray, coarse: list, by: Callable[[np.ndarray, Propagator], np.ndarray]) -> np.ndarray:
@@ -240,19 +247,20 @@ def _starts(
 ) -> Starts:
     """Averages over the initial law, of u with coefficients (P, times) of it, its image and its source. Collective."""
     comm, count = features.sample.comm, max(case.trajectories, _STARTS) if case.scattered else 1
-    blocks, times = cut(count, block_count(count)), len(case.times)
+    blocks, times = cut(count, -(-count // _TOGETHER)), len(case.times)
     parts = []
     for part in local(blocks, comm):
         states = case.sampler(seed, case.stream, part.start, part.stop)
-        z, offset, free = features.of_states(states), np.zeros(part.size), np.ones(part.size)
+        z, moved = features.of_states(states)
+        offset, free = np.zeros(part.size), np.ones(part.size)
         if case.boundary is not None:
             offset, free = case.boundary.lifted(states), 1.0 - case.boundary.inside(states)
         driven = free * (0.0 if case.source is None else case.source(states))
         u = z @ forward + offset[:, None]
         layer = np.zeros(times)
-        if features.by_generator:
+        if moved is not None:
             rate = 0.0 if case.killing is None else case.killing(states)[:, None]
-            over = features.generator_at(states) @ forward - rate * (z @ forward) - z @ image
+            over = moved @ forward - rate * (z @ forward) - z @ image
             layer = (over + (driven - z @ source)[:, None]).sum(axis=0)
         numbers = [(free * case.observable(states)).sum(), driven.sum(), offset.sum(), free.sum()]
         parts.append(np.concatenate([z.sum(axis=0), u.sum(axis=0), (u**2).sum(axis=0), layer, numbers]))

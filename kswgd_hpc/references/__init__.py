@@ -17,6 +17,7 @@ from kswgd_hpc.checkpoint import UNSAVED, Keeping
 from kswgd_hpc.errors import ConfigurationError, KswgdError
 from kswgd_hpc.parallel import from_root
 from kswgd_hpc.references import closed_form, monte_carlo, multilevel, on_grid, splitting, unending
+from kswgd_hpc.references.account import account
 from kswgd_hpc.references.charts import NotSolvable
 from kswgd_hpc.references.closed_form import NotClosed
 from kswgd_hpc.references.control import Expansion
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 METHODS = ("closed_form", "deterministic", "monte_carlo", "multilevel", "splitting")
 
-__all__ = ["METHODS", "Expansion", "Reference", "principal_eigenvalue", "reference"]
+__all__ = ["METHODS", "Expansion", "Reference", "account", "principal_eigenvalue", "reference"]
 
 
 def reference(

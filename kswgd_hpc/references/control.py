@@ -8,13 +8,15 @@ Let v(x, s) be the prediction of u(x, s), of any quality, a source included. Alo
 with n_j the noise that the path receives between t_j and t_{j+1}, which is symmetric given the past: every term has
 mean zero, and f(X_t) exp(-int c) - M has the mean of f(X_t) exp(-int c) exactly, time step and all. As pieces get
 short, M tends to the Ito integral of exp(-int c) grad v . s dW, which for v = u is all of the variance. Differences in
-place of derivatives ask nothing of the dictionary but its values.
+place of derivatives ask nothing of the dictionary but its values. Where paths start from draws of a law, v(X_0, t) less
+its mean is a term as well; that mean is taken over many more draws than there are paths.
 
 Source: Newton 1994, "Variance reduction for simulated diffusions"; Milstein and Tretyakov 2009.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,10 +78,12 @@ class Control:
     ----------
     expansion : v
     stepper : of the paths
+    times : (times,) at which u is wanted
     """
 
-    def __init__(self, expansion: Expansion, stepper: Stepper):
-        self._expansion, self._stepper = expansion, stepper
+    def __init__(self, expansion: Expansion, stepper: Stepper, times: np.ndarray):
+        self._expansion, self._stepper, self._times = expansion, stepper, times
+        self._mean = np.zeros(len(times))
         linear = expansion.coordinates.map.linear and stepper.additive
         self._map = _noise_map(expansion.coordinates, stepper) if linear else None
         used = np.arange(stepper.rows) if self._map is None else np.flatnonzero((self._map != 0).any(axis=0))
@@ -87,6 +91,16 @@ class Control:
         if self._map is not None:
             padded = np.pad(self._map, ((0, 0), (0, -self._map.shape[1] % 4)))
             self._map = padded.reshape(len(padded), -1, 4)[:, self._quads].reshape(len(padded), -1)
+
+    def at_start(self, states: np.ndarray) -> np.ndarray:
+        """(times, batch) v(x, t) at states (d, batch) less its mean over the start law, as far as that is known."""
+        return (self._expansion(states, self._times) - self._mean).T
+
+    def centred(self, shift: np.ndarray) -> Control:
+        """The same with what is left (times,) of the mean of `at_start` taken off."""
+        other = copy(self)
+        other._mean = self._mean + shift
+        return other
 
     def cost(self, times: int) -> float:
         """Elementary operations of a piece of one path, about."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from kswgd_hpc.feynman_kac import Case
 
 _BATCH = 64
+_DRAWS = 256
+_MOST_DRAWS = 16  # of the start law, for each path
+_NOTHING = 0.0
 _LOOK = 256  # paths whose weights are looked at
 _HANDFUL = 10
 _PILOT = (16, 64)  # pairs of antithetic paths, fewest and most
@@ -70,9 +73,12 @@ def estimate(
     Returns
     -------
     (times,) values, (times,) errors, details: `control_variate_factor` (times,), how many times fewer samples the
-    chosen variant takes than plain paths; `control_variate_gain` (times,), the same a unit of cost
+    chosen variant takes than plain paths; `control_variate_gain` (times,), the same a unit of cost; `total_cost`, in
+    random numbers or as much work, and `plain_cost` (times,), of plain paths with the same error
     """
-    control = None if expansion is None else Control(expansion, stepper)
+    control, starts = None if expansion is None else Control(expansion, stepper, np.array(case.times)), _NOTHING
+    if control is not None and case.scattered:
+        control, starts = _centred(comm, case, stepper, seed, control, case.trajectories)
     pilot = None if control is None and tolerance is None else _pilot(comm, case, stepper, seed, control)
     plain = Variant(False, 0, np.zeros(len(case.times)), _path_cost(case, stepper))
     variant = plain if pilot is None else pilot.best(plain)
@@ -80,6 +86,8 @@ def estimate(
     if tolerance is not None:
         number = int(np.clip(math.ceil(pilot.variance(variant).max() / tolerance**2), 2 * _PILOT[1], _MOST_PATHS))
         number *= 2 if variant.pairs else 1
+        if control is not None and case.scattered:
+            control, starts = _centred(comm, case, stepper, seed, control, number)
     samples = max(4, number // 2) if variant.pairs else number
     batches = tiles(samples, min(_BATCH, max(1, samples // 2)))
     with keeping as kept:
@@ -93,6 +101,7 @@ def estimate(
     plainly = np.maximum(square / count - (first / count) ** 2, 0.0) * count / (count - 2)
     # paths that all agree do not make the mean exact: one in n might not have
     alike = plainly <= 1e-14 * square / count
+    variance = variance + samples * coefficients**2 * starts
     errors = np.maximum(np.sqrt(variance / samples), np.where(alike, np.abs(values) / samples, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(variance > 0, plainly / variance, np.where(alike, 1.0, np.inf))
@@ -106,6 +115,8 @@ def estimate(
         "control_variate_coefficient": coefficients,
         "control_variate_factor": factor * share,
         "control_variate_gain": factor * plain.cost / variant.cost,
+        "total_cost": np.array(samples * variant.cost / _STEP),
+        "plain_cost": samples * factor * plain.cost / _STEP,
     }
     return values, errors, details
 
@@ -127,6 +138,21 @@ def degenerate(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int) -> bool:
         parts.append(np.stack([weights.sum(axis=1), (weights**2).sum(axis=1)]))
     weight, square = sum_blocks(comm, parts, (2, len(case.times)), len(batches))
     return bool((weight**2 < _HANDFUL * square).any())
+
+
+def _centred(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, control: Control, paths: int) -> tuple:
+    """The control with its mean over the start law, and the variance (times,) of that mean. Collective.
+
+    From draws that no path starts from, as many more than paths as cost no more than these.
+    """
+    each = int(np.clip(_path_cost(case, stepper) / control.cost(len(case.times)), 1, _MOST_DRAWS))
+    batches, parts = tiles(each * paths, _DRAWS), []
+    for batch in local(batches, comm):
+        values = control.at_start(case.sampler(seed, streams.reference(case.number, 7), batch.start, batch.stop))
+        parts.append(np.stack([values.sum(axis=1), (values**2).sum(axis=1)]))
+    total, square = sum_blocks(comm, parts, (2, len(case.times)), len(batches)) / (each * paths)
+    variance = np.maximum(square - total**2, 0.0) / (each * paths)
+    return control.centred(total), variance
 
 
 def _controlled(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -256,6 +282,8 @@ def paths(
     ends = [round(time / stepper.time_step) for time in case.times]
     values, weights = np.empty((len(ends), states.shape[1])), np.ones((len(ends), states.shape[1]))
     controls = np.zeros((len(lengths), *values.shape))
+    if lengths and case.scattered:
+        controls += control.at_start(states)
     sums = PathSums(case, states, stepper.time_step)
     bounds = [sorted({*ends, *range(0, ends[-1], length)}) for length in lengths]
     stops = sorted({0, *ends, *(step for some in bounds for step in some)})

@@ -4,6 +4,7 @@ u = E[P_0] + sum_l E[P_l - P_(l-1)], P_l with time step h_0 / 2^l. Both paths of
 Brownian path, so that it varies little, and most samples are of the cheap P_0. The levels coarser than the run's own
 step have coarser grids as well, where modes of the noise are common to all grids; the finest grid is that of the run,
 whose system is what is asked about. Levels are added until the last difference says that the time-step bias is small.
+A sample is the mean of two paths with opposite noise where that pays.
 """
 
 from __future__ import annotations
@@ -30,33 +31,49 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 _BLOWN_UP = (SpdeError, ConfigurationError)  # a path that is not finite, or an observable of it
-_PILOT = 64
+_PILOT = 32  # samples that the coarsest level begins with
+_PROBE = 8  # that each other level begins with
+_LOOK = 64  # that tell whether it is worth having
+_PAYS = 0.9  # of the variance of two paths: with less, the two of a pair are better
+_GROWTH = 3  # of a level's samples at once: what they tell of its variance grows as well
+_DECAY = 4.0  # of the variances of differences from level to level, at most
+_TOLERANCES = 6  # on the way to the one that is wanted, each half the one before
+_ENOUGH = 8 * _PILOT  # samples of the coarsest level, with which pilots cost little
 _COARSER = 7  # halvings between the first level and the step of the run, at most
 _FINER = 8  # beyond it
 _FEWEST_POINTS = 16
-_SHARE = 0.5  # of the squared tolerance that is for the bias
+_SHARE = 0.25  # of the squared tolerance that is for the bias
 _START = 3  # levels
 
 
 @dataclass(frozen=True)
 class Level:
-    """What a level simulates: a system's stepper and the case in terms of it; `below` is the coarser one, or None."""
+    """What a level simulates: a system's stepper and the case in terms of it; `below` is the coarser one, or None.
+
+    pairs : whether a sample is the mean of two antithetic paths
+    """
 
     stepper: Stepper
     case: Case
     below: Level | None
+    pairs: bool = False
+
+    @property
+    def path(self) -> float:
+        """Random numbers that a path takes."""
+        return self.stepper.rows * self.stepper.draws * round(self.case.times[-1] / self.stepper.time_step)
 
     @property
     def cost(self) -> float:
-        """Random numbers that a path of this level takes, and that below it."""
-        own = self.stepper.rows * self.stepper.draws * round(self.case.times[-1] / self.stepper.time_step)
-        return own + (0.0 if self.below is None else replace(self.below, below=None).cost)
+        """Random numbers that a sample takes, with the paths of the level below."""
+        return (1 + self.pairs) * (self.path + (0.0 if self.below is None else self.below.path))
 
 
 class Levels:
     """The levels of a case, made when they are asked for: halvings of the longest step that all times are multiples of.
 
     first : the coarsest that is worth a try; own : the first whose step is not longer than that of the run
+    pairs : whether their samples are means of two antithetic paths
 
     Parameters
     ----------
@@ -69,6 +86,7 @@ class Levels:
         steps = int(np.gcd.reduce(np.round(np.array(case.times) / step).astype(int)))
         self._longest = steps * step
         self.own = math.ceil(math.log2(steps))
+        self.pairs = False
         self.first = max(0, self.own - _COARSER)
         while self.first < self.own and not self._stable(self.first):
             self.first += 1
@@ -85,7 +103,7 @@ class Levels:
         below = None if index <= self.first else replace(self[index - 1], below=None)
         step = self._longest / 2**index
         system, case = self._on_grid(max(0, self.own - index))
-        return Level(system.stepper(step, self._config.ensemble.scheme), case, below)
+        return Level(system.stepper(step, self._config.ensemble.scheme), case, below, self.pairs)
 
     def _on_grid(self, halvings: int) -> tuple[Any, Case]:
         """System and case with half the grid points so many times, where that shares its modes with the whole one."""
@@ -122,7 +140,10 @@ class Levels:
 
 @dataclass
 class _Sums:
-    """What is known of a level: number of samples, and sums (2, times) of differences and of their squares."""
+    """What is known of a level: number of samples, and sums (3, times) over them.
+
+    Of differences, of their squares, and of the squares of single paths.
+    """
 
     count: int
     total: np.ndarray
@@ -133,7 +154,14 @@ class _Sums:
 
     @property
     def variance(self) -> np.ndarray:
-        return np.maximum(self.total[1] / self.count - self.mean**2, 0.0) * self.count / (self.count - 1)
+        return self._about_mean(1)
+
+    @property
+    def variance_of_paths(self) -> np.ndarray:
+        return self._about_mean(2)
+
+    def _about_mean(self, row: int) -> np.ndarray:
+        return np.maximum(self.total[row] / self.count - self.mean**2, 0.0) * self.count / (self.count - 1)
 
 
 def estimate(comm: MPI.Comm, case: Case, config: Config, system: Any, tolerance: float | None) -> tuple:
@@ -146,6 +174,7 @@ def estimate(comm: MPI.Comm, case: Case, config: Config, system: Any, tolerance:
     """
     levels = Levels(case, config, system)
     first = _first_useful(comm, levels, config.seed)
+    levels.pairs = _pairs_pay(comm, levels[first], config.seed, first)
     while True:
         try:
             return _from_level(comm, levels, first, case, config.seed, tolerance)
@@ -156,39 +185,65 @@ def estimate(comm: MPI.Comm, case: Case, config: Config, system: Any, tolerance:
 
 
 def _from_level(comm: MPI.Comm, levels: Levels, first: int, case: Case, seed: int, tolerance: float | None) -> tuple:
-    """What `estimate` returns, from a given coarsest level on. Collective."""
+    """What `estimate` returns, from a given coarsest level on. Collective.
+
+    Goes through larger tolerances on the way, which costs nothing, and keeps what each of them took.
+    """
     chosen = [replace(levels[first], below=None), *(levels[first + k] for k in range(1, _START))]
-    known = [_sampled(comm, level, seed, first + k, 0, _PILOT) for k, level in enumerate(chosen)]
+    known = [_sampled(comm, level, seed, first + k, 0, _PROBE if k else _PILOT) for k, level in enumerate(chosen)]
     if tolerance is None:
-        spread = max(np.sqrt(known[0].variance.max()), 1e-12)
+        spread = max(np.sqrt(known[0].variance_of_paths.max()), 1e-12)
         tolerance = spread / math.sqrt(case.trajectories / 2)
-    while True:
-        _refine(comm, chosen, known, seed, first, tolerance)
-        bias = _bias(known)
-        if bias.max() <= math.sqrt(_SHARE) * tolerance or first + len(chosen) > levels.own + _FINER:
-            break
-        chosen.append(levels[first + len(chosen)])
-        known.append(_sampled(comm, chosen[-1], seed, first + len(chosen) - 1, 0, _PILOT))
+    costs = []
+    for wanted in _tolerances(chosen, known, tolerance):
+        while True:
+            _refine(comm, chosen, known, seed, first, wanted)
+            bias = _bias(known)
+            if bias.max() <= math.sqrt(_SHARE) * wanted or first + len(chosen) > levels.own + _FINER:
+                break
+            chosen.append(levels[first + len(chosen)])
+            known.append(_sampled(comm, chosen[-1], seed, first + len(chosen) - 1, 0, _PROBE))
+        costs.append((wanted, *_costs(chosen, known)))
     values = sum(sums.mean for sums in known)
-    errors = np.sqrt(sum(sums.variance / sums.count for sums in known) + bias**2)
-    return values, np.maximum(errors, np.abs(values) / known[0].count), _table(chosen, known, tolerance, bias)
+    errors = np.sqrt(_variance_of_sum(known) + bias**2)
+    # paths that all agree do not make the mean exact: one in n might not have
+    alike = known[0].variance_of_paths <= 1e-14 * values**2
+    details = _table(chosen, known, bias) | _account(np.array(costs))
+    return values, np.where(alike, np.maximum(errors, np.abs(values) / known[0].count), errors), details
 
 
-def _table(chosen: list[Level], known: list[_Sums], tolerance: float, bias: np.ndarray) -> dict[str, np.ndarray]:
-    """The levels, and what plain paths of the finest would cost for the same error."""
-    costs, counts = np.array([level.cost for level in chosen]), np.array([sums.count for sums in known])
-    alone = replace(chosen[-1], below=None).cost
+def _tolerances(chosen: list[Level], known: list[_Sums], tolerance: float) -> list[float]:
+    """Those on the way to a tolerance: the first asks for enough samples to be told from pilots."""
+    most = _wanted(chosen, known, tolerance)[0]
+    halvings = int(np.clip(math.log(max(most / _ENOUGH, 1.0), 4), 0, _TOLERANCES))
+    return [tolerance * 2**k for k in range(halvings, -1, -1)]
+
+
+def _costs(chosen: list[Level], known: list[_Sums]) -> tuple[float, float]:
+    """What all samples took, and what plain paths of the finest level would take for the same error."""
+    plain = chosen[-1].path * known[0].variance_of_paths.max() / max(_variance_of_sum(known).max(), 1e-300)
+    return sum(level.cost * sums.count for level, sums in zip(chosen, known, strict=True)), plain
+
+
+def _account(costs: np.ndarray) -> dict[str, np.ndarray]:
+    """Of rows (tolerance, cost, cost of plain paths), ending at what was wanted; the slope where there are three."""
+    tolerances, total, plain = costs.T
+    found = {"tolerances": tolerances, "tolerance_costs": total, "tolerance_plain_costs": plain}
+    if len(costs) > 2:
+        found["cost_slope"] = np.polyfit(np.log(tolerances), np.log(total), 1)[0]
+    return found | {"tolerance": tolerances[-1], "total_cost": total[-1], "plain_cost": plain[-1]}
+
+
+def _table(chosen: list[Level], known: list[_Sums], bias: np.ndarray) -> dict[str, np.ndarray]:
+    """The levels."""
     return {
         "level_time_step": np.array([level.stepper.time_step for level in chosen]),
         "level_dimension": np.array([level.stepper.rows for level in chosen]),
         "level_mean": np.array([sums.mean for sums in known]),
         "level_variance": np.array([sums.variance for sums in known]),
-        "level_cost": costs,
-        "level_samples": counts,
-        "tolerance": np.array(tolerance),
+        "level_cost": np.array([level.cost for level in chosen]),
+        "level_samples": np.array([sums.count for sums in known]),
         "bias": bias,
-        "total_cost": np.array(costs @ counts),
-        "plain_cost": np.array(alone * known[0].variance.max() / ((1 - _SHARE) * tolerance**2)),
     }
 
 
@@ -197,8 +252,8 @@ def _first_useful(comm: MPI.Comm, levels: Levels, seed: int) -> int:
     for index in range(levels.first, levels.own):
         try:
             coarse, fine = replace(levels[index], below=None), levels[index + 1]
-            lower = _sampled(comm, coarse, seed, index, 0, _PILOT).variance.max()
-            upper = _sampled(comm, fine, seed, index + 1, 0, _PILOT).variance.max()
+            lower = _sampled(comm, coarse, seed, index, 0, _LOOK).variance.max()
+            upper = _sampled(comm, fine, seed, index + 1, 0, _LOOK).variance.max()
         except _BLOWN_UP:
             continue
         alone = math.sqrt(lower * replace(fine, below=None).cost)
@@ -207,25 +262,59 @@ def _first_useful(comm: MPI.Comm, levels: Levels, seed: int) -> int:
     return levels.own
 
 
+def _pairs_pay(comm: MPI.Comm, level: Level, seed: int, index: int) -> bool:
+    """Whether two antithetic paths of a level are better than two others. Collective."""
+    both = _sampled(comm, replace(level, below=None, pairs=True), seed, index, 0, _LOOK)
+    return bool((2 * both.variance).max() < _PAYS * both.variance_of_paths.max())
+
+
 def _bias(known: list[_Sums]) -> np.ndarray:
-    """(times,) what the levels that are missing would add, if each difference is at most half of that before it."""
-    last = np.abs(known[-1].mean)
-    return np.maximum(last, np.abs(known[-2].mean) / 2)
+    """(times,) what the levels that are missing would add, if each difference is at most half of that before it.
+
+    Of a difference that is no larger than its sampling error nothing is left: that error is counted by itself.
+    """
+    last, before = (
+        np.sqrt(np.maximum(sums.mean**2 - sums.variance / sums.count, 0.0)) for sums in (known[-1], known[-2])
+    )
+    return np.maximum(last, before / 2)
 
 
 def _refine(comm: MPI.Comm, chosen: list[Level], known: list[_Sums], seed: int, first: int, tolerance: float) -> None:
     """Add samples until the variance of the sum is small, as many of each level as is cheapest. Collective."""
     while True:
-        variances = np.array([sums.variance.max() for sums in known])
-        costs = np.array([level.cost for level in chosen])
-        whole = np.sqrt(variances * costs).sum() / ((1 - _SHARE) * tolerance**2)
-        wanted = np.ceil(np.sqrt(variances / costs) * whole).astype(int)
+        wanted = _wanted(chosen, known, tolerance)
         if all(sums.count >= 0.99 * count for sums, count in zip(known, wanted, strict=True)):
             return
         for k, count in enumerate(wanted):
+            count = min(count, _GROWTH * known[k].count)
             if count > known[k].count:
                 known[k].total += _sampled(comm, chosen[k], seed, first + k, known[k].count, count).total
                 known[k].count = int(count)
+
+
+def _wanted(chosen: list[Level], known: list[_Sums], tolerance: float) -> np.ndarray:
+    """(levels,) samples: in the ratio that is cheapest for the largest variances, and enough at every time."""
+    variances, costs = _variances(known), np.array([level.cost for level in chosen])
+    ratio = np.sqrt(np.maximum(variances.max(axis=1), 1e-300) / costs)
+    enough = (variances / ratio[:, None]).sum(axis=0).max() / ((1 - _SHARE) * tolerance**2)
+    return np.ceil(ratio * enough).astype(np.int64)
+
+
+def _variance_of_sum(known: list[_Sums]) -> np.ndarray:
+    """(times,) variance of the sum of all levels."""
+    return (_variances(known) / np.array([[sums.count] for sums in known])).sum(axis=0)
+
+
+def _variances(known: list[_Sums]) -> np.ndarray:
+    """(levels, times) of a sample: of few differences the rare large ones may be missing, as where a set is observed.
+
+    One in n might be as large as what the coarsest level varies by, and differences fall by no more than `_DECAY`.
+    """
+    found = np.array([sums.variance for sums in known])
+    found[1] = np.maximum(found[1], found[0] / known[1].count)
+    for k in range(2, len(found)):
+        found[k] = np.maximum(found[k], found[k - 1] / _DECAY)
+    return found
 
 
 def _sampled(comm: MPI.Comm, level: Level, seed: int, index: int, start: int, stop: int) -> _Sums:
@@ -241,19 +330,21 @@ def _sampled(comm: MPI.Comm, level: Level, seed: int, index: int, start: int, st
     blown = next((error for error in comm.allgather(blown) if error is not None), None)
     if blown is not None:
         raise blown
-    return _Sums(count, sum_blocks(comm, parts, (2, len(level.case.times)), len(blocks)))
+    return _Sums(count, sum_blocks(comm, parts, (3, len(level.case.times)), len(blocks)))
 
 
 def _differences(level: Level, seed: int, index: int, block: Block) -> np.ndarray:
-    """(2, times) sums over one block of what the level adds to the one below, and of its square."""
+    """(3, times) sums over one block: of what the level adds to the one below, of its square, of that of paths."""
     number = level.case.number
     start, noise = (streams.reference(number, use + index) for use in (8, 32))
 
-    def values(of: Level, merged: int) -> np.ndarray:
+    def values(of: Level, merged: int, negated: bool) -> np.ndarray:
         states = of.case.sampler(seed, start, block.start, block.stop)
-        return paths(of.case, of.stepper, Noise(seed, noise, block.start, merged), states, None, ())[0]
+        return paths(of.case, of.stepper, Noise(seed, noise, block.start, merged, negated), states, None, ())[0]
 
-    found = values(level, 0)
-    if level.below is not None:
-        found = found - values(level.below, 1)
-    return np.array([found.sum(axis=1), (found**2).sum(axis=1)])
+    found = []
+    for negated in (False, True) if level.pairs else (False,):
+        own = values(level, 0, negated)
+        found.append(own if level.below is None else own - values(level.below, 1, negated))
+    sample, square = (sum(parts) / len(found) for parts in (found, [part**2 for part in found]))
+    return np.array([sample.sum(axis=1), (sample**2).sum(axis=1), square.sum(axis=1)])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FEW = 0.02  # of the paths: with fewer effective ones, branching is better
 _GROUP = 256
 _FEWEST_GROUPS = 16
+_GOOD, _MORE = 0.01, 4
 _MOST_GROUPS = 2**14
 _LANES = 64
 _LOOKS = 400  # at the weights of a group, in the time that it runs
@@ -56,12 +57,15 @@ def principal_eigenvalue(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int
     """(1,) smallest eigenvalue of L + c, its standard error, details. Collective.
 
     Parameters as of `estimate`; the particles run to the last of the case's times, or until the decay is steady.
+    Without a tolerance there are more of them, up to `_MORE` times, for an error of `_GOOD` of the value.
     """
     case = replace(case, times=case.times[-1:])
     for doubling in range(_DOUBLINGS + 1):
         time = case.times[-1]
-        wanted = None if tolerance is None else tolerance * time
-        rows = _groups(comm, case, stepper, seed, lambda rows: _decays(rows)[0], wanted)
+        rows = _groups(comm, case, stepper, seed, lambda rows: _decays(rows)[0], tolerance and tolerance * time)
+        if tolerance is None:
+            enough = _GOOD * np.abs(_decays(rows)[0].mean())
+            rows = _enlarged(comm, case, stepper, seed, rows, lambda rows: _decays(rows)[0], enough, _MORE * len(rows))
         whole, early, late = (part / time for part in _decays(rows))
         error, change = _error_of_mean(whole), np.abs((early - late).mean(axis=0))
         steady = change <= 2 * _error_of_mean(early - late)
@@ -100,17 +104,28 @@ def _details(case: Case, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _groups(comm, case: Case, stepper: Stepper, seed: int, values, tolerance: float | None) -> np.ndarray:
     """(groups, times + looks) values, logarithms of mean weights; more groups until the error is small. Collective."""
-    members = max(2, min(_GROUP, case.trajectories // _FEWEST_GROUPS))
+    members = _members(case)
     count = max(_FEWEST_GROUPS, case.trajectories // members)
     rows = _run(comm, case, stepper, seed, cut(members * count, count))
-    while tolerance is not None and len(rows) < _MOST_GROUPS:
+    return rows if tolerance is None else _enlarged(comm, case, stepper, seed, rows, values, tolerance, _MOST_GROUPS)
+
+
+def _enlarged(comm, case: Case, stepper: Stepper, seed: int, rows: np.ndarray, values, tolerance: float, most: int):
+    """The same with more groups, at most so many, until the error of the mean of their values is small. Collective."""
+    members = _members(case)
+    while len(rows) < most:
         error = _error_of_mean(values(rows)).max()
         if error <= tolerance:
             break
-        wanted = min(_MOST_GROUPS, math.ceil(1.05 * len(rows) * (error / tolerance) ** 2))
+        wanted = min(most, math.ceil(1.05 * len(rows) * (error / max(tolerance, 1e-6 * error)) ** 2))
         blocks = cut(members * wanted, wanted)[len(rows) :]
         rows = np.concatenate([rows, _run(comm, case, stepper, seed, blocks)])
     return rows
+
+
+def _members(case: Case) -> int:
+    """Particles of a group."""
+    return max(2, min(_GROUP, case.trajectories // _FEWEST_GROUPS))
 
 
 def _run(comm: MPI.Comm, case: Case, stepper: Stepper, seed: int, groups: list[Block]) -> np.ndarray:

@@ -18,7 +18,8 @@ from kswgd_hpc.parallel import by_block
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.spectrum import Spectrum
-from kswgd_hpc.stages.transport import HISTORY, Dynamics, Particles, spread
+from kswgd_hpc.stages.particles import Dynamics, Particles, Pool, spread
+from kswgd_hpc.stages.way import HISTORY
 from kswgd_hpc.storage import Rows
 from spde.density import invariant_density
 from spde.spectra import exact_spectrum
@@ -116,7 +117,7 @@ def _of_rival(
     """Particles, statistics, costs and history of one rival. Collective."""
     task = _task(comm, name, config, plan, spectrum, ensemble)
     ring, seen = task.ring, []
-    dynamics = Dynamics(config, plan, spectrum.coordinates, ensemble, np.ones(len(ensemble)))
+    dynamics = Dynamics(config, plan, spectrum.coordinates, Pool([], ensemble, np.ones(len(ensemble))))
     first = Particles(initial.local, ring.blocks, ring.particles, None)
     start = spread(comm, config, dynamics, first, progress).states
 

@@ -31,7 +31,7 @@ from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import WEIGHT, Pairs, Records, Sample
 from kswgd_hpc.spectrum import Spectrum
 from kswgd_hpc.stages.koopman import solved
-from kswgd_hpc.stages.transport import Target
+from kswgd_hpc.stages.particles import Target
 
 _FEWEST = 32.0
 _NEGLIGIBLE = 1e-3  # weight, of a mean of one

@@ -17,7 +17,7 @@ from kswgd_hpc.feynman_kac.rate_function import Row, check_covered, generating_f
 from kswgd_hpc.plan import Plan
 from kswgd_hpc.progress import Progress
 from kswgd_hpc.records import Sample
-from kswgd_hpc.references import Reference, principal_eigenvalue, reference
+from kswgd_hpc.references import Reference, account, principal_eigenvalue, reference
 from kswgd_hpc.schema.validation import STEADY
 from kswgd_hpc.spectrum import Spectrum
 from kswgd_hpc.stages.koopman import lag_of
@@ -69,6 +69,8 @@ def validate(
         return {}
     modes = feynman_kac.reduced(sample.dictionary.size, spectrum.coefficients)
     sample = replace(sample, pairs=not plan.by_generator, weight=None)
+    if modes is None:
+        sample = feynman_kac.settled(sample, getattr(config.koopman.dictionary, "bandwidth", None) == "auto")
     drift = plan.system.drift if plan.by_generator else None
     features = feynman_kac.Features(sample, modes, plan.smooth, drift, plan.mobility)
     with progress.stage("predictions", 1) as stage:
@@ -85,11 +87,16 @@ def validate(
         cases = [case for case in plan.cases if case.index == index]
         with progress.stage(f"reference {entry.name}", 1) as stage:
             others = [_reference(comm, config, plan, case, predictions[case.name], checkpoint) for case in cases]
-            made, cost = (sum(some.cost for some in both) for both in ([predictions[c.name] for c in cases], others))
+            own = [predictions[case.name] for case in cases]
+            made, cost = (sum(some.cost for some in both) for both in (own, others))
+            judged = sum(some.budget_cost for some in own)
             stage(1)
-            stage.note = f"{others[0].method}, {cost:.3g} processor seconds; prediction {made:.3g}"
+            stage.note = (
+                f"{others[0].method}, {cost:.3g} processor seconds; prediction {made:.3g} (errors {judged:.3g})"
+            )
         # processor seconds differ from run to run: attributes of the results, not datasets
         progress.seconds[f"cpu prediction {entry.name}"] = made
+        progress.seconds[f"cpu budget {entry.name}"] = judged
         progress.seconds[f"cpu reference {entry.name}"] = cost
         rows = [Row.of(case, predictions[case.name], other) for case, other in zip(cases, others, strict=True)]
         if entry.kind == "rate_function":
@@ -157,6 +164,8 @@ def _say(progress: Progress, entry, rows: list[Row]) -> None:
                 f"  {entry.name}{start}{what}: predicted {value:.6g} +- {budget.total[i]:.2g}, "
                 f"{other.method} {other.values[i]:.6g} +- {other.errors[i]:.2g}: {'agree' if agree[i] else 'DISAGREE'}"
             )
+        if took := account(row.reference.details):
+            progress.say(f"  {entry.name}{start}: {took}")
     if rejected := max(row.rejected for row in rows):
         progress.say(f"  {entry.name}: {rejected} eigenvalues that grow without cause were left out")
     if entry.kind == "resolvent" and entry.killing == 0:

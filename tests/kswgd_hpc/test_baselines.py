@@ -43,27 +43,28 @@ def task_for(name: str, system, particles: int, steps: int, comm=ALONE) -> tuple
     return task, frame.enter(start[ring.start : ring.stop])
 
 
-STEPS = {"langevin": 2000, "mala": 600, "pcn": 600, "svgd": 100, "lawgd": 200, "dmps": 200, "mmd_flow": 200}
+STEPS = {"langevin": 2000, "mala": 2400, "pcn": 600, "svgd": 100, "lawgd": 200, "dmps": 200, "mmd_flow": 200}
 
 
 @pytest.fixture(scope="module")
 def law():
-    """Function of particles (400, 2): energy distance to the law over that of as many exact draws."""
+    """Function of particles (400, 2): energy distance to the law less that of as many exact draws, in deviations of
+    the latter."""
     reference = drawn(SKEWED, 4000)
     width = median_distance(reference)
     own = pair_means(ALONE, reference, reference, width)
     distance = lambda rows: discrepancies(ALONE, rows, reference, width, own)[0]  # noqa: E731
-    floor = np.mean([distance(drawn(SKEWED, 400, seed)) for seed in range(2, 12)])
-    return lambda rows: distance(rows) / floor
+    floors = np.array([distance(drawn(SKEWED, 400, seed)) for seed in range(2, 32)])
+    return lambda rows: (distance(rows) - floors.mean()) / floors.std()
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_every_rival_ends_at_the_invariant_law(name, law):
-    """Single floors spread by a third of their mean. SVGD, in a hundred steps, has not quite crossed the barrier."""
+    """SVGD, in a hundred steps, has not quite crossed the barrier."""
     task, y = task_for(name, SKEWED, 400, STEPS[name])
     moved = task.frame.leave(RIVALS[name].move(task, y))
-    assert law(task.frame.leave(y)) > 200
-    assert law(moved) < (10 if name == "svgd" else 2.3)
+    assert law(task.frame.leave(y)) > 500
+    assert law(moved) < (25 if name == "svgd" else 4)
     assert task.steps_taken > 0
 
 

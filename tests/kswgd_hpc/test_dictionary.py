@@ -20,6 +20,7 @@ from kswgd_hpc.dictionary import (
     SplineDictionary,
     VoronoiDictionary,
     WendlandDictionary,
+    combinations,
     on_device,
     restore,
     wendland,
@@ -116,6 +117,15 @@ def test_radial_functions_are_the_quotient_in_their_definition(name):
     for z, values in zip(Z, dictionary.values(Z)):
         raw = np.array([profile(np.linalg.norm(z - centre) / h) for centre in CENTRES])
         np.testing.assert_allclose(values, raw / raw.sum(), rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("error", [0.1, 1e-3, 1e-12])
+def test_gaussian_combinations_are_rounded_by_no_more_than_asked(error):
+    dictionary, coefficients = SMOOTH["gaussian"], RNG.normal(size=(len(CENTRES), 3))
+    z = np.concatenate([Z, 30 * Z])  # also where all exponentials vanish in single precision
+    exact = dictionary.values(z) @ coefficients
+    assert np.abs(combinations(dictionary, Z, coefficients, error) - exact[: len(Z)]).max() < error
+    assert np.abs(combinations(dictionary, z, coefficients, error) - exact).max() < error
 
 
 @pytest.mark.parametrize("name", ALL)

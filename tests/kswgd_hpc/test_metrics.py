@@ -8,7 +8,7 @@ from support import SMALL
 
 from kswgd_hpc.config import parse
 from kswgd_hpc.metrics import energy_distance, iid_floor, quadratic_forms, subsample
-from kswgd_hpc.stages.transport import compared_with_ensemble
+from kswgd_hpc.stages.way import compared_with_ensemble
 
 COMM = MPI.COMM_WORLD
 RNG = np.random.default_rng(0)

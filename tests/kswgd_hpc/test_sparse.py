@@ -14,12 +14,13 @@ from kswgd_hpc.config import parse
 from kswgd_hpc.dictionary import BoxDictionary, SplineDictionary, VoronoiDictionary, WendlandDictionary, restore
 from kswgd_hpc.dictionary.hierarchy import prolongation
 from kswgd_hpc.dictionary.sparse import rows_to_matrix
+from kswgd_hpc.eigensolver import whole_vector
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.parallel import local
 from kswgd_hpc.pipeline import sample_of
 from kswgd_hpc.plan import build, collector_for, pilot_sample
-from kswgd_hpc.sparse_galerkin import diagonal_matrix, energy_matrix, lagged_matrix, sparse_space, whole_vector
+from kswgd_hpc.sparse_galerkin import diagonal_matrix, energy_matrix, lagged_matrix, sparse_space
 from kswgd_hpc.sparse_spectrum import solve_sparse
 from kswgd_hpc.stages.sparse import is_sparse
 
