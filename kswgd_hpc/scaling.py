@@ -31,7 +31,8 @@ from spde.stepping import Noise
 _SMALL, _LARGER = 1, 4  # factors of work of the two runs
 _STEPPING = 0.5  # seconds of the smaller one's ensemble
 _PRODUCTS = 4e9  # multiplications of its Galerkin sums
-_PARTICLES, _TRANSPORT_STEPS, _PATHS = 512, 25, 64
+_PARTICLES, _TRANSPORT_STEPS = 512, 100
+_PATHS, _MOST_PATHS, _WALKING = 64, 128, 0.5  # of a reference, and seconds of them in the smaller one
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Network:
         rounds = math.ceil(math.log2(ranks)) if ranks > 1 else 0
         if not rounds:
             return 0.0
-        both_ways = operation.lower() in ("allreduce", "reduce_scatter")
+        if operation.lower() in ("send", "isend"):
+            return self.latency + size / self.bandwidth
+        both_ways = operation.lower() in ("allreduce", "iallreduce", "reduce_scatter")
         gathered = operation.lower().startswith("allgather") and operation.islower()
         size = size * ranks if gathered else size
         return (1 + both_ways) * (rounds * self.latency + size / self.bandwidth)
@@ -54,12 +57,16 @@ class Network:
 
 @dataclass(frozen=True)
 class StageModel:
-    """A stage: seconds without and with each unit of work, and its messages [operation, bytes, calls]."""
+    """A stage: seconds without and with each unit of work, and its messages [operation, bytes, calls].
+
+    steps : of a transport that came to its end in them, None where it did not, or there are none
+    """
 
     name: str
     fixed: float
     per_unit: float
     traffic: list[list]
+    steps: int | None = None
 
     def seconds(self, config: Config, size: Sizes, ranks: int) -> float:
         """Work of the rank that has most."""
@@ -143,7 +150,8 @@ def _fit(name: str, measured: list[tuple[Config, Sizes, dict[str, dict]]]) -> St
     traffic = entry["traffic"]
     if name == "transport":
         traffic = [[op, size, calls if op.islower() else round(calls / max(done, 1))] for op, size, calls in traffic]
-    return StageModel(name, t - slope * v, slope, traffic)
+    ended = name == "transport" and done < asked and b.kswgd.stop == "floor"
+    return StageModel(name, t - slope * v, slope, traffic, done if ended else None)
 
 
 def _seconds_a_step(config: Config) -> float:
@@ -196,12 +204,11 @@ def _smaller(config: Config, size: Sizes, rate: float, factor: int) -> Config:
             "relaxation": min(size.relaxation, factor * 10) * ensemble.time_step,
         }
         changed["kswgd"] = config.kswgd.model_copy(update=few)
-    rows = [
-        row.model_copy(
-            update={"trajectories": min(row.trajectories, factor * _PATHS), "times": _few(row.times, rate, ensemble)}
-        )
-        for row in config.validation.feynman_kac
-    ]
+    rows = []
+    for row, (_, steps) in zip(config.validation.feynman_kac, size.paths, strict=True):
+        paths = min(_MOST_PATHS, max(_PATHS, int(_WALKING / (max(steps, 1) * rate))))
+        few = {"trajectories": min(row.trajectories, factor * paths), "times": _few(row.times, rate, ensemble)}
+        rows.append(row.model_copy(update=few))
     changed["validation"] = config.validation.model_copy(update={"feynman_kac": rows})
     return config.model_copy(update=changed)
 
@@ -255,17 +262,23 @@ def predict(models: list[StageModel], config: Config, ranks: int, network: Netwo
     size = sizes(config)
     found = []
     for model in models:
-        model = _as_long(model, config, size)
+        here = config if model.steps is None else _in_steps(config, model.steps)
+        model = _as_long(model, here, size)
         found.append(
             Prediction(
                 model.name,
-                model.seconds(config, size, ranks),
+                model.seconds(here, size, ranks),
                 model.messages(network, ranks),
                 sum(calls for *_, calls in model.traffic),
                 sum(bytes_ * calls for _, bytes_, calls in model.traffic),
             )
         )
     return found
+
+
+def _in_steps(config: Config, steps: int) -> Config:
+    """A configuration whose transport takes so many steps."""
+    return config.model_copy(update={"kswgd": config.kswgd.model_copy(update={"steps": steps})})
 
 
 def _as_long(model: StageModel, config: Config, size: Sizes) -> StageModel:

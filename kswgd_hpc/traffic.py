@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 _BUFFERS = (
     "Allreduce",
+    "Iallreduce",
     "Reduce",
     "Bcast",
     "Allgather",
@@ -20,6 +21,8 @@ _BUFFERS = (
     "Reduce_scatter",
     "Exscan",
     "Scatterv",
+    "Send",
+    "Isend",
 )
 _OBJECTS = ("allreduce", "reduce", "bcast", "allgather", "gather", "exscan", "send")
 _OTHERS = ("Barrier",)

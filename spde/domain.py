@@ -315,7 +315,7 @@ class Domain:
             target = out.reshape(outer, end[a], inner) if a == last and out is not None else None
             scratch = None if workspace is None else workspace[a]
             array = transform(array.reshape(outer, start[a], inner), target, scratch)
-        return array.reshape(-1, batch)
+        return array.reshape(math.prod(end), batch)  # of no states at all, too
 
 
 def _outer_sum(parts: list[np.ndarray]) -> np.ndarray:

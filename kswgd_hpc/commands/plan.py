@@ -85,7 +85,11 @@ def _times(options, config, text: str) -> None:
         f"{sum(p.messages for p in predictions):>10.2g} {memory.readable(sum(p.sent for p in predictions)):>10}\n"
     )
     print(f"one rank would take {one:.3g} s: parallel efficiency {one / seconds / options.ranks:.0%}")
+    steps = next((model.steps for model in models if model.steps is not None), None)
+    moved = "" if config.kswgd is None else f"; transport in {steps or config.kswgd.steps} steps"
+    if config.kswgd is not None:
+        moved += ", as the small runs" if steps else ", all that it may take"
     print(
         f"calibrated on this machine by two small runs; a network of {1e6 * network.latency:g} us and "
-        f"{network.bandwidth / 1e9:g} GB/s; transport to its last step"
+        f"{network.bandwidth / 1e9:g} GB/s{moved}"
     )

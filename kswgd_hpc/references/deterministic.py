@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _CELLS = {1: (1024, 8192), 2: (96, 384), 3: (24, 48)}  # an axis: of the first grid, and at most
 _ORDERS = {1: (40, 60), 2: (24, 36), 3: (14, 20)}  # of the rules for a start law, an axis
 _NO_MASS = 1e-13
-_ROWS_A_RANK = 20_000
 _KRYLOV = 60
 _FEWEST = 10  # vectors: of a start that decays at once nearly everywhere, the first few see nothing
 _EXACT = 1e-9
@@ -90,7 +89,7 @@ def solve(comm: MPI.Comm, problem: Problem, tolerance: float | None) -> tuple[np
     way = _settle if np.isinf(problem.times[-1]) else _evolve
 
     def on_grid(chart: Chart, cells: int) -> np.ndarray:
-        return shared(comm, cells**chart.dimension, lambda group: way(group, problem, chart, cells))
+        return shared(comm, lambda group: way(group, problem, chart, cells))
 
     values, errors, cells = _converged(problem.chart, on_grid, tolerance)
     walls = _wall_error(problem.chart, on_grid)
@@ -104,7 +103,7 @@ def principal_eigenvalue_of(comm: MPI.Comm, chart: Chart, killing: Callable | No
         return np.zeros(1), np.zeros(1), {}
 
     def on_grid(chart: Chart, cells: int) -> np.ndarray:
-        return shared(comm, cells**chart.dimension, lambda group: _smallest(group, chart, killing, cells))
+        return shared(comm, lambda group: _smallest(group, chart, killing, cells))
 
     values, errors, cells = _converged(chart, on_grid, tolerance)
     walls = _wall_error(chart, on_grid)
@@ -143,18 +142,18 @@ def _wall_error(chart: Chart, on_grid: Callable) -> np.ndarray:
         return np.zeros(1)
 
 
-def shared(comm: MPI.Comm, rows: int, work: Callable[[MPI.Comm], np.ndarray]) -> np.ndarray:
-    """The result of work on as many ranks as there is work for, on all of them. Collective."""
-    group = comm.Split(0 if comm.rank < max(1, rows // _ROWS_A_RANK) else 1)
-    try:
-        result, error = None, None
-        if comm.rank < max(1, rows // _ROWS_A_RANK):
-            try:
-                result = work(group)
-            except NotSolvable as caught:
-                error = caught
-    finally:
-        group.Free()
+def shared(comm: MPI.Comm, work: Callable[[MPI.Comm], np.ndarray]) -> np.ndarray:
+    """The result of work that one rank does, on all of them. Collective.
+
+    Grids have at most some hundred thousand cells. Shared out they would be solved sooner, to bits that depend on the
+    number of ranks.
+    """
+    result, error = None, None
+    if comm.rank == 0:
+        try:
+            result = work(MPI.COMM_SELF)
+        except NotSolvable as caught:
+            error = caught
     result, error = comm.bcast((result, error))
     if error is not None:
         raise error
@@ -172,12 +171,10 @@ class _Inverse:
         if direct:
             self._solver.setType("preonly")
             preconditioner.setType("lu")
-            if matrix.comm.size > 1:
-                preconditioner.setFactorSolverType("mumps")
         else:
             self._solver.setType("gmres")
             self._solver.setTolerances(rtol=1e-12, max_it=2000)
-            preconditioner.setType("ilu" if matrix.comm.size == 1 else "bjacobi")
+            preconditioner.setType("ilu")
 
     def __call__(self, right: PETSc.Vec) -> np.ndarray:
         """This rank's part of the inverse times a vector. Collective."""
@@ -430,12 +427,10 @@ def _smallest(group: MPI.Comm, chart: Chart, killing: Callable, n: int) -> np.nd
     if cells.k < 3:
         linear.setType("preonly")
         linear.getPC().setType("lu")
-        if group.size > 1:
-            linear.getPC().setFactorSolverType("mumps")
     else:
         linear.setType("gmres")
         linear.setTolerances(rtol=1e-12, max_it=2000)
-        linear.getPC().setType("ilu" if group.size == 1 else "bjacobi")
+        linear.getPC().setType("ilu")
     solver.solve()
     count = solver.getConverged()
     value = solver.getEigenvalue(0) if count else np.nan

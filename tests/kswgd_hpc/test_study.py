@@ -103,6 +103,8 @@ def test_results_of_the_same_configuration_are_taken_again(done):
         ("[1.0, 0.5]", "[1.0, -1]", "case temperature -1: system.temperature"),
         ("system.temperature", "system.temprature", "unknown key; did you mean 'temperature'?"),
         ("langevin, mmd_flow]", "langevin, mmdflow]", "mmdflow"),
+        ("system.temperature", "seed", "vary.seed: a study decides on this key"),
+        ("system.temperature: [1.0, 0.5]", "kswgd: [1, 2]", "vary.kswgd: expected a section"),
         ("kswgd, langevin", "langevin", "'methods' needs kswgd"),
         ("x > 0, x < 0", "q > 0", "kswgd.judge.occupation.0"),
         ("(x**2 - 1)**2, temperature: 1.0}", "x**4, temperature: 1.0, friction: 1.0}", "noise in every direction"),

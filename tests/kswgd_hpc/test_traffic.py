@@ -9,6 +9,7 @@ from support import SMALL, sums
 
 from kswgd_hpc import transport
 from kswgd_hpc.config import parse
+from kswgd_hpc.eigensolver import dense_matrix
 from kswgd_hpc.estimators import ESTIMATORS
 from kswgd_hpc.flow import GROUPS
 from kswgd_hpc.parallel import local
@@ -31,6 +32,14 @@ def test_an_ensemble_sends_nothing_until_its_end():
     for block in local(plan.ensemble.blocks, comm):
         collector.collect(block, plan.ensemble.windows(block))
     assert comm.traffic.since(before) == []
+
+
+@pytest.mark.mpi
+def test_petsc_works_on_ranks_whose_messages_are_counted():
+    comm = Counted(MPI.COMM_WORLD)
+    matrix = dense_matrix(comm, np.ones((1, comm.size)), comm.size)
+    assert matrix.getSizes()[0] == (1, comm.size)
+    matrix.destroy()
 
 
 @pytest.mark.mpi

@@ -117,3 +117,10 @@ def test_grid_is_where_the_boundary_condition_puts_it(boundary, n):
     # four factors of the highest wavenumber must stay below twice that of the grid
     assert 4 * spectral.wavenumbers.max() < 2 * np.pi / spectral.spacing
     assert spectral.grid_points <= 2 * n + 8
+
+
+@every_boundary
+def test_no_states_have_no_coefficients(boundary):
+    plane = Domain((Interval(LENGTH, 6, boundary), Interval(LENGTH, 8, boundary)))
+    assert plane.analysis(np.empty((plane.grid_size, 0))).shape == (plane.size, 0)
+    assert plane.synthesis(np.empty((plane.size, 0))).shape == (plane.grid_size, 0)

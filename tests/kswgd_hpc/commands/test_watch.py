@@ -98,6 +98,12 @@ def test_a_directory_without_a_log_is_one_line_and_status_two(tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_what_is_no_log_of_a_run_is_one_line_and_status_two(tmp_path, capsys):
+    (tmp_path / "log.jsonl").write_bytes(b'\xff\xfe\n[1]\n{"event": "stage end"}\n')
+    assert watch.main([str(tmp_path), "--once"]) == 2
+    assert capsys.readouterr().err == f"kswgd-hpc: error: {tmp_path}/log.jsonl: this is not the log of a run\n"
+
+
 def test_the_runs_below_a_directory_that_has_none_are_named(tmp_path, capsys):
     (tmp_path / "sweep" / "1").mkdir(parents=True)
     (tmp_path / "sweep" / "1" / log.EVENTS).touch()
