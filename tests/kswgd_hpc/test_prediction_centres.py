@@ -94,9 +94,9 @@ def test_farthest_points_of_a_line_predict_with_any_number_of_centres():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_budget_holds_where_the_ensemble_has_not_been(seed):
-    """No trajectory comes near to 2: errors are some per cent, and were three and a half of their own."""
-    found = predicted(seed, 40)["killed"]
-    assert np.all(np.abs(found.values - KILLED) < 2.5 * found.budget.total)
+    """No trajectory comes near to 2: errors are some per cent, and were more than two of their own."""
+    found = predicted(seed, 60)["killed"]
+    assert np.all(np.abs(found.values - KILLED) < 2 * found.budget.total)
 
 
 @pytest.mark.mpi
