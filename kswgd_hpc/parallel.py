@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from mpi4py import MPI
@@ -18,6 +18,8 @@ from kswgd_hpc.errors import ConfigurationError, KswgdError
 from kswgd_hpc.kernels import add_rounded
 from kswgd_hpc.partial_sums import Found, found
 from spde.errors import SpdeError
+
+T = TypeVar("T")
 
 _BITS = 62
 _HEADROOM = 2.0**8
@@ -244,18 +246,28 @@ def gather_blocks(comm: MPI.Comm, parts: list[np.ndarray], width: int) -> np.nda
     return everything
 
 
-def from_root(comm: MPI.Comm, work) -> Any:
+def from_root(comm: MPI.Comm, work: Callable[[], T]) -> T:
     """Result of `work()` done on rank 0, on every rank; an error of the package is raised on all. Collective."""
-    result, error = None, None
-    if comm.rank == 0:
-        try:
-            result = work()
-        except (KswgdError, SpdeError) as caught:
-            error = caught
-    error, result = comm.bcast((error, result))
+    error, result = comm.bcast(_tried(work) if comm.rank == 0 else None)
     if error is not None:
         raise error
     return result
+
+
+def from_all(comm: MPI.Comm, work: Callable[[], T]) -> T:
+    """Each rank's own result of `work()`; the lowest rank's error of the package is raised on all. Collective."""
+    error, result = _tried(work)
+    for met in comm.allgather(error):
+        if met is not None:
+            raise met
+    return result
+
+
+def _tried(work: Callable[[], T]) -> tuple[KswgdError | SpdeError | None, T | None]:
+    try:
+        return None, work()
+    except (KswgdError, SpdeError) as error:
+        return error, None
 
 
 def abort(comm: MPI.Comm, error: BaseException) -> None:

@@ -29,7 +29,7 @@ from kswgd_hpc.feasible import (
     check_references,
 )
 from kswgd_hpc.functions import FunctionMap, expression_map
-from kswgd_hpc.parallel import from_root, gather_blocks
+from kswgd_hpc.parallel import from_all, from_root, gather_blocks
 from kswgd_hpc.pod import Snapshots, principal_directions
 from kswgd_hpc.records import Collector
 from kswgd_hpc.reweighting import Source
@@ -77,23 +77,18 @@ class Plan:
 
 
 def prepare(comm: MPI.Comm, config: Config) -> Plan:
-    """Build everything on rank 0 first, to find what is wrong, then on the others. Collective.
+    """Build everything, on all ranks at once, and find what is wrong. Collective.
 
     Raises
     ------
     KswgdError : one line, the same on every rank
     """
-    plans: list[Plan] = []
     on_node = memory.ranks_on_node(comm)
-
-    def checked() -> None:
-        memory.check(config, comm.size, on_node, memory.of_machine())
-        plans.append(build(config))
-        check_references(plans[0].cases, plans[0].system)
-
-    from_root(comm, checked)
+    from_root(comm, lambda: memory.check(config, comm.size, on_node, memory.of_machine()))
+    plan = from_all(comm, lambda: build(config))
+    from_root(comm, lambda: check_references(plan.cases, plan.system))
     storage.prepare_directory(comm, Path(config.output.directory))
-    return plans[0] if plans else build(config)
+    return plan
 
 
 def build(config: Config) -> Plan:

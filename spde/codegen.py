@@ -174,6 +174,7 @@ def load(source: str) -> ModuleType:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=name)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(_HEADER + source)
+        os.utime(temporary, (0, 0))  # Numba compiles anew where the time has changed: the same, whoever was last
         os.replace(temporary, path)
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)

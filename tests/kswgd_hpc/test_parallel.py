@@ -7,7 +7,7 @@ import pytest
 from mpi4py import MPI
 
 from kswgd_hpc.errors import KswgdError
-from kswgd_hpc.parallel import by_block, cut, from_root, gather_blocks, local, sum_blocks
+from kswgd_hpc.parallel import by_block, cut, from_all, from_root, gather_blocks, local, sum_blocks
 
 COMM = MPI.COMM_WORLD
 
@@ -80,3 +80,16 @@ def test_an_error_on_the_root_is_raised_on_all():
 
     with pytest.raises(KswgdError, match="no such file"):
         from_root(COMM, fail)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_an_error_on_the_last_rank_is_raised_on_all_and_the_lowest_speaks():
+    def fail(first: int):
+        if COMM.rank >= first:
+            raise KswgdError(f"met on rank {COMM.rank}")
+        return COMM.rank
+
+    assert from_all(COMM, lambda: fail(COMM.size)) == COMM.rank
+    for first in (COMM.size - 1, 0):
+        with pytest.raises(KswgdError, match=f"met on rank {first}$"):
+            from_all(COMM, lambda first=first: fail(first))
