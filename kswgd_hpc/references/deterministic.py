@@ -387,9 +387,10 @@ def _rational_krylov(resolvents: _Resolvents, start: PETSc.Vec, time: float) -> 
 
 
 def _exponential(H: np.ndarray, ratio: float) -> np.ndarray:
-    """First column of exp((1 - H^-1) ratio), infinite where it overflows."""
+    """First column of exp((1 - H^-1) ratio), by way of the eigenvalues where the squarings of expm overflow."""
     try:
-        column = scipy.linalg.expm((np.eye(len(H)) - np.linalg.inv(H)) * ratio)[:, 0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            column = scipy.linalg.expm((np.eye(len(H)) - np.linalg.inv(H)) * ratio)[:, 0]
     except (np.linalg.LinAlgError, ValueError, OverflowError):
         return _by_eigenvalues(H, ratio)
     return column if np.isfinite(column).all() else _by_eigenvalues(H, ratio)
