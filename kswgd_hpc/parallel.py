@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from kswgd_hpc.kernels import add_rounded
 from kswgd_hpc.partial_sums import Found, found
 from spde.errors import SpdeError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _BITS = 62
@@ -261,6 +262,12 @@ def from_all(comm: MPI.Comm, work: Callable[[], T]) -> T:
         if met is not None:
             raise met
     return result
+
+
+def shared_out(comm: MPI.Comm, items: Sequence[S], work: Callable[[S], T]) -> list[T]:
+    """`work(item)` of all items, each done on one rank, on every rank. Collective."""
+    mine = {i: work(items[i]) for i in range(comm.rank, len(items), comm.size)}
+    return [comm.bcast(mine.get(i), root=i % comm.size) for i in range(len(items))]
 
 
 def _tried(work: Callable[[], T]) -> tuple[KswgdError | SpdeError | None, T | None]:

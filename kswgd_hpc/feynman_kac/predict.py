@@ -16,7 +16,7 @@ from kswgd_hpc.feynman_kac.influence import Influence, drive_of
 from kswgd_hpc.feynman_kac.levels import Fine, Levels
 from kswgd_hpc.feynman_kac.propagator import Drive, Propagator
 from kswgd_hpc.machine import return_memory
-from kswgd_hpc.parallel import cut, local, sum_blocks
+from kswgd_hpc.parallel import cut, local, shared_out, sum_blocks
 from kswgd_hpc.references import Expansion
 
 _STARTS = 16384
@@ -72,7 +72,7 @@ class _Row:
 
     values : (times,); spread : (times,) standard error of the average over the initial law
     near, far : (times,) distances to what coarser families of functions give, see `budget.coarse_error`
-    layer, projection : (times,) errors of the start and of f; influence : of the pairs
+    layer, projection : (times,) errors of the start and of f
     step : (times,) error of the time step; seconds : of this processor, for the values and for their errors
     features, drive : (P,) of the starts, and of f and g; None for a principal eigenvalue
     """
@@ -84,7 +84,6 @@ class _Row:
     far: np.ndarray
     layer: np.ndarray
     projection: np.ndarray
-    influence: Influence
     step: np.ndarray
     seconds: np.ndarray
     features: np.ndarray | None = None
@@ -142,14 +141,15 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
         if lag and step_error is not None:
             row = replace(row, step=_step(case, row, step_error))
         rows.append(replace(row, seconds=row.seconds + seconds / len(cases)))
+    influences, spent = _influences(comm, cases, rows, means)
     found, began = {}, time.process_time()
-    errors_of = sampled(features, [row.influence for row in rows], rows[0].levels.whole.basis, means.count)
-    second_pass = (time.process_time() - began) / len(cases)
-    for case, row, errors in zip(cases, rows, errors_of, strict=True):
+    errors_of = sampled(features, influences, rows[0].levels.whole.basis, means.count)
+    spent += (time.process_time() - began) / len(cases)
+    for case, row, errors, more in zip(cases, rows, errors_of, spent, strict=True):
         truncation = np.hypot(coarse_error(row.values, row.near, row.far, errors.gain), row.layer)
         truncation = np.hypot(truncation, _LEAST * np.abs(row.values))
         budget = Budget(row.step, np.hypot(errors.error, row.spread), truncation, row.projection)
-        whole, seconds = row.levels.whole, comm.allreduce(row.seconds + np.array([0.0, second_pass]))
+        whole, seconds = row.levels.whole, comm.allreduce(row.seconds + np.array([0.0, more]))
         control = _control(case, row.levels, features, means)
         found[case.name] = Prediction(row.values, budget, whole.rates, control, whole.rejected, *map(float, seconds))
     return found
@@ -160,9 +160,25 @@ def _solved(
 ) -> tuple[dict[str, Levels], np.ndarray]:
     """Killing rate -> levels, which the ranks share out; seconds (2,) of this one, see `Levels`. Collective."""
     comm, rates = features.sample.comm, list(dict.fromkeys(case.rate for case in cases))
-    mine = {rate: Levels.of(features, means, rate, lag, regularization, fine) for rate in rates[comm.rank :: comm.size]}
-    seconds = np.sum([levels.seconds for levels in mine.values()] or [(0.0, 0.0)], axis=0)
-    return {rate: comm.bcast(mine.get(rate), root=i % comm.size) for i, rate in enumerate(rates)}, seconds
+    found = shared_out(comm, rates, lambda rate: Levels.of(features, means, rate, lag, regularization, fine))
+    seconds = np.sum([levels.seconds for levels in found[comm.rank :: comm.size]] or [(0.0, 0.0)], axis=0)
+    return dict(zip(rates, found, strict=True)), seconds
+
+
+def _influences(comm, cases, rows: list[_Row], means: Moments) -> tuple[list[Influence], np.ndarray]:
+    """Of all cases, which the ranks share out; seconds (cases,) of this one. Collective."""
+    spent = np.zeros(len(cases))
+
+    def of(i: int) -> Influence:
+        case, row, began = cases[i], rows[i], time.process_time()
+        if row.drive is None:
+            found = Influence.of_principal(case, row.levels, means)
+        else:
+            found = Influence.of(case, row.levels, means, row.drive, row.features)
+        spent[i] = time.process_time() - began
+        return found
+
+    return shared_out(comm, range(len(cases)), of), spent
 
 
 def _expectation(case: Case, features: Features, means: Moments, levels: Levels, seed: int) -> _Row:
@@ -202,7 +218,6 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         _distance(values, levels.far, by),
         np.abs(starts.layer) * np.maximum(1 / max(whole.typical_rate, 1e-300), _unseen(whole, means, starts, times)),
         projection,
-        Influence.of(case, levels, means, drive, starts.features),
         np.zeros(len(values)),
         np.zeros(2),
         starts.features,
@@ -249,8 +264,7 @@ def _principal(case: Case, levels: Levels, means: Moments) -> _Row:
         return other.principal
 
     near, far = (_distance(values, coarse, by) for coarse in (levels.near, levels.far))
-    influence = Influence.of_principal(case, levels, means)
-    return _Row(levels, values, nothing, near, far, nothing, nothing, influence, nothing, np.zeros(2))
+    return _Row(levels, values, nothing, near, far, nothing, nothing, nothing, np.zeros(2))
 
 
 def _distance(values: np.ndarray, coarse: list, by: Callable[[np.ndarray, Propagator], np.ndarray]) -> np.ndarray:

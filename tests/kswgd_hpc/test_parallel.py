@@ -7,7 +7,7 @@ import pytest
 from mpi4py import MPI
 
 from kswgd_hpc.errors import KswgdError
-from kswgd_hpc.parallel import by_block, cut, from_all, from_root, gather_blocks, local, sum_blocks
+from kswgd_hpc.parallel import by_block, cut, from_all, from_root, gather_blocks, local, shared_out, sum_blocks
 
 COMM = MPI.COMM_WORLD
 
@@ -93,3 +93,11 @@ def test_an_error_on_the_last_rank_is_raised_on_all_and_the_lowest_speaks():
     for first in (COMM.size - 1, 0):
         with pytest.raises(KswgdError, match=f"met on rank {first}$"):
             from_all(COMM, lambda first=first: fail(first))
+
+
+@pytest.mark.mpi(min_size=2)
+def test_work_that_is_shared_out_is_done_once_and_known_everywhere_in_order():
+    assert shared_out(COMM, "abcde", lambda item: (item, COMM.rank)) == [
+        (item, i % COMM.size) for i, item in enumerate("abcde")
+    ]
+    assert shared_out(COMM, [], str) == []
