@@ -39,6 +39,18 @@ SECTIONS = (
     rivals.rivals,
     feynman_kac.comparisons,
 )
+_BY_COST = (  # the longest to draw first
+    spectrum.eigenfunctions,
+    particles.convergence,
+    trajectory.trajectory,
+    feynman_kac.comparisons,
+    spectrum.rates,
+    kinetics.timescales,
+    particles.laws,
+    transitions.transitions,
+    rivals.rivals,
+    kinetics.singular_values,
+)
 
 
 def write(path: Path, comm: MPI.Comm) -> Path:
@@ -55,10 +67,15 @@ def write(path: Path, comm: MPI.Comm) -> Path:
     """
     run = view.load(path)
     with canvas.style():
-        made = [make(run) for make in SECTIONS[comm.rank :: comm.size]]
-        shares = comm.gather([section and page.drawn(section) for section in made])
+        made = {SECTIONS.index(make): make(run) for make in _dealt(comm.rank, comm.size)}
+        shares = comm.gather({i: page.drawn(section) for i, section in made.items() if section is not None})
         if comm.rank == 0:
-            dealt = itertools.chain(*itertools.zip_longest(*shares))
-            sections = [summary.summary(run), *(section for section in dealt if section is not None)]
+            found = dict(itertools.chain.from_iterable(share.items() for share in shares))
+            sections = [summary.summary(run), *(found[i] for i in sorted(found))]
             page.write(path.parent, page.render(run.title, sections, run.attributes.get("config", "")))
     return path.parent / page.NAME
+
+
+def _dealt(rank: int, ranks: int) -> list:
+    """The sections that a rank makes, dealt to and fro so that all have as much to do."""
+    return [make for i, make in enumerate(_BY_COST) if min(i % (2 * ranks), 2 * ranks - 1 - i % (2 * ranks)) == rank]

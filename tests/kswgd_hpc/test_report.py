@@ -347,3 +347,10 @@ def test_two_point_covariance_of_waves_is_a_cosine(tmp_path):
     assert deviation.max() < 0.02
     assert np.abs(curve - np.cos(x)).max() < 4 * deviation.max()
     assert stored.spatial_means(waves)["u"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("ranks", range(1, 6))
+def test_every_section_is_dealt_to_one_rank(ranks):
+    dealt = [make for rank in range(ranks) for make in report._dealt(rank, ranks)]
+    assert len(dealt) == len(report.SECTIONS)
+    assert set(dealt) == set(report.SECTIONS)
