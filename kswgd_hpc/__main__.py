@@ -5,6 +5,7 @@ from importlib import import_module
 
 from kswgd_hpc import run
 from kswgd_hpc.commands import COMMANDS
+from kswgd_hpc.launch import leave
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,4 +26,4 @@ def _overview() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

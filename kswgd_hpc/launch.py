@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from kswgd_hpc.errors import Interrupted, KswgdError, MachineError, ResumeError
 
@@ -97,6 +98,12 @@ def launch_with(petsc: list[str], ready: Callable[[MPI.Comm], T], work: Callable
         return _ended(comm, str(request), INTERRUPTED)
     except BaseException as error:
         abort(comm, error)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process. The last search for cycles is left out: it takes a third of a second where SymPy is loaded."""
+    gc.freeze()
+    sys.exit(status)
 
 
 def _stray(petsc: list[str]) -> str | None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from functools import partial
 
-from kswgd_hpc.launch import launch
+from kswgd_hpc.launch import launch, leave
 
 _USAGE = "mpiexec -n RANKS python -m kswgd_hpc.run config.yaml [--resume] [PETSc options]"
 
@@ -29,4 +29,4 @@ def _work(resume, comm, config, text, plan) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
