@@ -35,6 +35,7 @@ _PILOT = (16, 64)  # pairs of antithetic paths, fewest and most
 _PIECES = (0.5, 1, 2, 4)  # lengths of the control's pieces that are tried; one of length 1 costs as much as its steps
 _STEP = 40.0  # elementary operations of a step for each random number, about
 _MOST_PATHS = 2**28
+_ROUNDING = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,12 @@ def estimate(
     count, first, square = moments[:, :3].sum(axis=0)
     plainly = np.maximum(square / count - (first / count) ** 2, 0.0) * count / (count - 2)
     # paths that all agree do not make the mean exact: one in n might not have
-    alike = plainly <= 1e-14 * square / count
-    variance = variance + samples * coefficients**2 * starts
+    alike = plainly <= 50 * _ROUNDING * square / count
+    # of an exact control what is left is less than the rounding of the squares that it is the difference of
+    variance = np.maximum(variance, _ROUNDING * square / count) + samples * coefficients**2 * starts
     errors = np.maximum(np.sqrt(variance / samples), np.where(alike, np.abs(values) / samples, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(variance > 0, plainly / variance, np.where(alike, 1.0, np.inf))
+        factor = np.where(alike, 1.0, plainly / variance)
     share = np.where(alike | (not variant.pairs), 1.0, 0.5)
     weight, weight_square = moments[:, 8:].sum(axis=0)
     details = {
