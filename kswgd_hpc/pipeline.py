@@ -35,6 +35,7 @@ from kswgd_hpc.records import Collector, Records, Sample
 from kswgd_hpc.resume import finish, open_checkpoint
 from kswgd_hpc.reweighting import invariant_density
 from kswgd_hpc.schema.output import seconds
+from kswgd_hpc.sizes import DRAWING
 from kswgd_hpc.spectrum import Space, Spectrum
 from kswgd_hpc.stages.analyses import analyses
 from kswgd_hpc.stages.baselines import compared, judge_for
@@ -59,7 +60,6 @@ from kswgd_hpc.stopping import Stop
 from kswgd_hpc.watchdog import Watchdog
 from spde.stepping import Noise
 
-_DRAWING = 4  # ranks that draw the report
 # processor seconds of this run: attributes, not datasets
 _TIMINGS = ("koopman_cost", "reference_cost", "seconds", "data_seconds")
 
@@ -120,7 +120,7 @@ def run(comm: MPI.Comm, config: Config, text: str, plan: Plan, resume: bool = Fa
 def _report(comm: MPI.Comm, path: Path) -> None:
     """Write the page, on a few ranks of rank 0's node, which is sure to see the file. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    drawing = node.Split(0 if node.bcast(comm.rank) == 0 and node.rank < _DRAWING else MPI.UNDEFINED)
+    drawing = node.Split(0 if node.bcast(comm.rank) == 0 and node.rank < DRAWING else MPI.UNDEFINED)
     node.Free()
     if drawing != MPI.COMM_NULL:
         from kswgd_hpc import report  # matplotlib is slow to import: not before the end

@@ -24,7 +24,7 @@ from kswgd_hpc import log, metrics
 from kswgd_hpc.config import Config
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.parallel import cut, local
-from kswgd_hpc.sizes import Sizes, sizes
+from kswgd_hpc.sizes import DRAWING, Sizes, sizes
 from kswgd_hpc.traffic import Counted
 from spde.stepping import Noise
 
@@ -106,7 +106,9 @@ def units(stage: str, config: Config, size: Sizes, ranks: int) -> float:
         return _largest(paths, -(-paths // 64), ranks) * steps
     if stage == "certificates":
         return 1 / min(ranks, size.blocks)
-    if stage in ("results", "report"):
+    if stage == "report":
+        return 1 / min(ranks, DRAWING)
+    if stage == "results":
         return 0.0
     return trajectories * size.pairs.starts  # of pairs: Galerkin sums, error bars, timescales
 

@@ -11,6 +11,8 @@ from kswgd_hpc.ensemble import PILOT_ROWS, Pairing, block_count, pairing
 from kswgd_hpc.storage import open_recording
 from spde.catalogue import CATALOGUE
 
+DRAWING = 4  # ranks that share out the figures of the report
+
 
 @dataclass(frozen=True)
 class Sizes:

@@ -31,7 +31,8 @@ def test_the_largest_share_of_blocks_is_what_a_stage_waits_for():
     assert scaling.units("ensemble", config, size, 64) == whole / 64
     assert scaling.units("ensemble", config, size, 48) == whole / 32  # some ranks have two blocks
     assert scaling.units("ensemble", config, size, 1000) == whole / 64
-    assert scaling.units("report", config, size, 64) == 0
+    assert [scaling.units("report", config, size, ranks) for ranks in (1, 2, 64)] == [1, 1 / 2, 1 / 4]
+    assert scaling.units("results", config, size, 64) == 0
 
 
 def test_messages_cost_latencies_by_rounds_and_bytes_by_bandwidth():
@@ -56,7 +57,8 @@ def test_a_calibrated_model_knows_every_stage_and_shares_out_what_is_shared(mode
     one, many = ({p.stage: p for p in scaling.predict(models, config, n)} for n in (1, 16))
     # sixteen blocks of six or seven trajectories
     assert many["ensemble"].work < 0.3 * one["ensemble"].work
-    assert many["report"].work == one["report"].work
+    assert many["report"].work == pytest.approx(one["report"].work / 4)
+    assert many["results"].work == one["results"].work
     # as many steps as the small runs took to the floor, each with one Allreduce
     (moved,) = [model.steps for model in models if model.name == "transport"]
     assert 10 < moved < 100
