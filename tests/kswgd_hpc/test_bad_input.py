@@ -231,7 +231,9 @@ def test_a_failed_run_leaves_the_results_of_the_last_one(tmp_path):
     (tmp_path / "out" / "results.h5").write_text("precious")
     run_command(alter(CUSTOM[0], CUSTOM[1].replace("REACTION", "u**3")), tmp_path, 2, timeout=60)
     assert (tmp_path / "out" / "results.h5").read_text() == "precious"
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.h5", "log.txt", "log.jsonl"}
+    # the rank that did not fail is told by mpiexec to stop, and may have time to do what it does then
+    stopped = {"stop", "checkpoint"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} - stopped == {"results.h5", "log.txt", "log.jsonl"}
 
 
 def test_an_eigensolver_that_does_not_converge_says_why(tmp_path):
