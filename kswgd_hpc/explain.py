@@ -20,6 +20,8 @@ def explain(error: ValidationError, root: type[Section]) -> str:
         known = _keys_at(location[:-1], root)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}"
+        if str(location[-1]).count(")") != str(location[-1]).count("("):
+            hint = "; is it a part of an expression with a comma? In {...} that has to be in quotes"
         message = f"{path}: unknown key{hint}"
     elif kind == "missing":
         message = f"{path}: this key is required"

@@ -17,6 +17,7 @@ from kswgd_hpc.errors import ConfigurationError
 from spde.equations import SemilinearEquation
 from spde.errors import SpdeError
 from spde.expressions import Expression, symbols
+from spde.mobility import ModeMobility
 
 _NUMBERS = 2**22  # of a batch of gradients in the space of fields
 _WHEN = "its derivatives are needed for estimator: dirichlet and for kswgd"
@@ -126,12 +127,13 @@ class FunctionMap:
         return self.inner.lift((slopes[:, None, :] @ inner)[:, 0], mobility, states)
 
 
-def _no_space(name: str, _array: np.ndarray) -> np.ndarray:
-    raise SpdeError(f"{name}() reduces a field over space; these coordinates are numbers already")
+def _no_space(name: str, _array: np.ndarray, *_numbers: float) -> np.ndarray:
+    what = "a coordinate at a place" if name == "at" else f"{name}()"
+    raise SpdeError(f"{what} is a number made of a field over space; these coordinates are numbers already")
 
 
 class FieldFunctionMap(FunctionMap):
-    """Observables of fields, as in `mean(u)**2`: functions of means and sums over space.
+    """Observables of fields, as in `mean(u)**2 + u(0.5)`: functions of integrals over space.
 
     max, min and comparisons are allowed too, where no derivatives are needed.
 
@@ -164,13 +166,17 @@ class FieldFunctionMap(FunctionMap):
 
     @cached_property
     def _taken_apart(self) -> tuple[list, Integrals]:
-        integrands: list[tuple[str, Any]] = []
-        places = set(symbols(self._system.variables))
+        integrands: list[tuple[np.ndarray | None, Any]] = []
+        places, fields = set(symbols(self._system.variables)), symbols(self._system.names)
 
-        def reduction(name: str, argument):
-            if name not in ("mean", "sum") or not argument.free_symbols <= places:
-                raise SpdeError(f"{name}() of {argument} has no derivative; mean and sum of functions of the fields do")
-            integrands.append((name, argument))
+        def reduction(name: str, argument, *numbers: float):
+            allowed = argument in fields if name == "energy" else argument.free_symbols <= places
+            if name in ("max", "min") or not allowed:
+                raise SpdeError(
+                    f"{name}() of {argument} has no derivative; mean, sum and mode of functions of the fields do, and "
+                    "the energy and the value at a place of a field"
+                )
+            integrands.append((None if name == "energy" else self._system.weights(name, *numbers), argument))
             return symbols([f"integral{len(integrands)}"])[0]
 
         formulas = [expression.symbolic(reduction) for expression in self.expressions]
@@ -178,39 +184,40 @@ class FieldFunctionMap(FunctionMap):
 
 
 class Integrals:
-    """Means and sums over space of functions g(u, x) of one or more fields u.
+    """Sums over the grid of w(x) g(u, x), as means over space are, and energies of fields u.
 
     The noises of different fields are independent: the generator takes second derivatives in one field at a time.
 
     Parameters
     ----------
     system : the equation
-    integrands : ("mean" or "sum", SymPy formula of g) each
+    integrands : (weights (points,), SymPy formula of g) each; None and a field for its energy
     """
 
     linear = False
 
-    def __init__(self, system: SemilinearEquation, integrands: Sequence[tuple[str, Any]]):
+    def __init__(self, system: SemilinearEquation, integrands: Sequence[tuple[np.ndarray | None, Any]]):
         import sympy
 
         self.names = tuple(f"integral{i + 1}" for i in range(len(integrands)))
         self._system = system
         if not integrands:
             raise SpdeError("observables that do not depend on the field")
-        variables = symbols(system.variables)
-        kinds, formulas = zip(*integrands)
+        variables, domain = symbols(system.variables), system.domain
         fields = variables[: len(system.names)]
+        self._energies = {i: fields.index(g) for i, (weights, g) in enumerate(integrands) if weights is None}
+        formulas = [sympy.Integer(0) if i in self._energies else g for i, (_, g) in enumerate(integrands)]
         orders = [[[formula] for formula in formulas]]
         orders += [[[sympy.diff(g, u, order) for u in fields] for g in formulas] for order in (1, 2)]
         if any(part.has(sympy.DiracDelta, sympy.Derivative, sympy.Subs) for row in orders[2] for part in row):
             raise SpdeError("a function of the fields that is not smooth")
         self._functions = [sympy.lambdify(variables, part, modules="numpy", cse=True) for part in orders]
-        domain = system.domain
         self._places = [place[:, None] for place in domain.coordinates.values()]
-        self._weights = np.array([domain.cell / domain.volume if kind == "mean" else 1.0 for kind in kinds])
+        nothing = np.zeros(domain.grid_size)
+        self._weights = np.array([nothing if weights is None else weights for weights, _ in integrands])
         points = len(system.names) * domain.grid_size
-        self._batch = max(1, _NUMBERS // (len(kinds) * max(points, system.dimension)))
-        self._diagonal: tuple[np.ndarray, np.ndarray] | None = None
+        self._batch = max(1, _NUMBERS // (len(integrands) * max(points, system.dimension)))
+        self._kept: dict[str, tuple[Mobility, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -220,12 +227,12 @@ class Integrals:
         return np.concatenate([self._densities(some, 0).sum(axis=1).T for _, some in self._batches(states)])
 
     def velocity(self, drift: np.ndarray, states: np.ndarray, mobility: Mobility) -> np.ndarray:
-        """(n, c) sum of w (g' b + g'' M_ii) over the fields and the points of the grid."""
-        parts = []
+        """(n, c) sum of w (g' b + g'' M_ii) over the fields and the points of the grid; of energies u K b + tr(K M)."""
+        parts, traces = [], self._traces(mobility)
         for part, some in self._batches(states):
             rate = self._densities(some, 1) * self._system.fields(np.ascontiguousarray(drift[:, part]))
             rate += self._densities(some, 2) * self._at_points(mobility, some)
-            parts.append(rate.sum(axis=1).T)
+            parts.append(rate.sum(axis=1).T + traces)
         return np.concatenate(parts)
 
     def mobility(self, mobility: Mobility, states: np.ndarray) -> np.ndarray:
@@ -252,11 +259,21 @@ class Integrals:
             yield part, np.ascontiguousarray(states[:, part])
 
     def _densities(self, states: np.ndarray, order: int) -> np.ndarray:
-        """(c, points, n) weighted g on the grid, or (c, fields * points, n) its derivatives in each field."""
+        """(c, points, n) weighted g on the grid, or (c, fields * points, n) its derivatives in each field.
+
+        Second derivatives are those at one point alone, none of energies: see `_traces`.
+        """
         fields = np.split(self._system.fields(states), len(self._system.names))
         values = self._functions[order](*fields, *self._places)
         rows = [np.concatenate([np.broadcast_to(v, fields[0].shape) for v in row]) for row in values]
-        return self._weights[:, None, None] * np.stack(rows)
+        found = np.tile(self._weights, len(rows[0]) // self._weights.shape[1])[:, :, None] * np.stack(rows)
+        for i, f in self._energies.items() if order < 2 else ():
+            pull = self._system.domain.stiffness(fields[f])
+            if order == 0:
+                found[i] = fields[f] * pull / 2
+            else:
+                found[i, f * len(pull) : (f + 1) * len(pull)] = pull
+        return found
 
     def _gradients(self, states: np.ndarray) -> np.ndarray:
         """(c, d, n) gradients in the space of states: transposed synthesis of the weighted derivatives."""
@@ -272,9 +289,42 @@ class Integrals:
         if is_field(mobility):
             fields = [self._system.fields(np.ascontiguousarray(f.T)) for f in mobility.seen_by(None, states)]
             return sum(field**2 for field in fields)
-        if self._diagonal is None or self._diagonal[0] is not mobility:
-            self._diagonal = mobility, self._constant_at_points(mobility)[:, None]
-        return self._diagonal[1]
+        return self._once("at points", mobility, lambda constant: self._constant_at_points(constant)[:, None])
+
+    def _traces(self, mobility: Mobility) -> np.ndarray:
+        """(c,) tr(K M) of energies, 0 of all others."""
+        if not self._energies:
+            return np.zeros(len(self))
+        if is_field(mobility):
+            raise SpdeError("energy() has no second derivatives under noise that depends on the state")
+        return self._once("traces", mobility, self._constant_traces)
+
+    def _once(self, name: str, mobility: Mobility, make: Callable) -> np.ndarray:
+        """What is made of a mobility, kept for the next time."""
+        if name not in self._kept or self._kept[name][0] is not mobility:
+            self._kept[name] = mobility, make(mobility)
+        return self._kept[name][1]
+
+    def _constant_traces(self, mobility: Mobility) -> np.ndarray:
+        found = np.zeros(len(self))
+        for i, f in self._energies.items():
+            found[i] = self._trace(mobility, f)
+        return found
+
+    def _trace(self, mobility: Mobility, f: int) -> float:
+        """Sum of eigenvalues of minus the Laplacian times the mobility of the modes of a field."""
+        domain = self._system.domain
+        rows = slice(f * domain.size, (f + 1) * domain.size)
+        if isinstance(mobility, ModeMobility):
+            return float(domain.eigenvalues @ mobility.variances[rows])
+        if mobility.ndim == 1:
+            own = mobility[rows]
+            factors = domain.cell**2 * domain.pointwise_variance(domain.eigenvalues)
+            return float((factors if domain.is_grid else domain.eigenvalues) @ own)
+        own = np.ascontiguousarray(mobility[rows, rows])
+        if domain.is_grid:
+            own = domain.analysis(np.ascontiguousarray(domain.analysis(own).T))
+        return float(domain.eigenvalues @ own.diagonal())
 
     def _constant_at_points(self, mobility: np.ndarray) -> np.ndarray:
         if self._system.domain.is_grid:

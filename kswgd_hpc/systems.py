@@ -13,7 +13,7 @@ from kswgd_hpc.config import Config
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.schema.system import DiffusionSystem, SpdeSystem
 from spde.catalogue import named_equation
-from spde.diffusions import Diffusion, UnderdampedLangevin, VectorSystem, langevin, noise_matrix
+from spde.diffusions import Diffusion, UnderdampedLangevin, VectorSystem, langevin, no_reduction, noise_matrix
 from spde.domain import Domain
 from spde.equations import Field, SemilinearEquation
 from spde.errors import SpdeError
@@ -224,6 +224,7 @@ def expression_of_components(dimension: int, text: str, path: str) -> Callable[[
     names = [f"x{i + 1}" for i in range(dimension)]
     with key(path):
         expression = Expression(text, names, reductions=True)
+        expression(dict.fromkeys(names, np.zeros(1)), no_reduction)
     return lambda states: np.broadcast_to(expression(dict(zip(names, states, strict=True))), states.shape[1])
 
 

@@ -59,9 +59,10 @@ class VectorSystem:
         return np.broadcast_to(outcome, (states.shape[1],))
 
 
-def no_reduction(name: str, _array: np.ndarray) -> np.ndarray:
-    """Refuse mean, max, min and sum in an observable of numbers."""
-    raise SpdeError(f"{name}() reduces a field over space; a diffusion's variables are numbers already")
+def no_reduction(name: str, _array: np.ndarray, *_numbers: float) -> np.ndarray:
+    """Refuse what makes numbers of fields in an observable of numbers."""
+    what = "a variable at a place" if name == "at" else f"{name}()"
+    raise SpdeError(f"{what} is a number made of a field over space; a diffusion's variables are numbers already")
 
 
 class Diffusion(VectorSystem):

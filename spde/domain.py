@@ -273,6 +273,37 @@ class Domain:
             values = (values[:, None, :] * table[None, :, index[a]]).reshape(-1, len(indices))
         return values
 
+    def weights_at(self, place: Sequence[float]) -> np.ndarray:
+        """(grid_size,) weights by which values on the grid add up to sum_j c_j e_j at a place, as they do on the grid.
+
+        Raises
+        ------
+        SpdeError : a place outside, or of another dimension
+        """
+        if len(place) != self.dimensions:
+            raise SpdeError(f"{len(place)} coordinates of a place in a domain of {self.dimensions} axes")
+        for axis, name, x in zip(self.axes, AXES, place, strict=False):
+            if not 0 <= x <= axis.length:
+                raise SpdeError(f"{name} = {x:g} is outside of the domain, which is [0, {axis.length:g}]")
+        values = self.modes(np.arange(self.size), [np.array([x]) for x in place])
+        return self.cell * self.synthesis(np.ascontiguousarray(values.T))[:, 0]
+
+    def weights_of_mode(self, number: int) -> np.ndarray:
+        """(grid_size,) weights by which values on the grid add up to a coefficient, counted from 1 by wavenumber.
+
+        Raises
+        ------
+        SpdeError : there are fewer
+        """
+        if number > self.size:
+            raise SpdeError(f"mode {number} of a field that has {self.size}")
+        return self.cell * self.modes(self.order[[number - 1]])[:, 0]
+
+    def stiffness(self, values: np.ndarray) -> np.ndarray:
+        """K u (grid_size, batch) of values u on the grid: u K u = sum_j lambda_j c_j^2, the integral of |grad u|^2."""
+        modes = self.analysis(np.ascontiguousarray(values))
+        return self.cell * self.synthesis(self.eigenvalues[:, None] * modes)
+
     @cached_property
     def variance_factors(self) -> list[np.ndarray]:
         """Per axis, (grid_points, points) squared values of the eigenfunctions."""

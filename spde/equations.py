@@ -78,6 +78,7 @@ class SemilinearEquation:
         self.parameters = dict(parameters or {})
         self.interpretation = interpretation
         self.names = tuple(field.name for field in fields)
+        self._weights: dict[tuple, np.ndarray] = {}
         self.coordinates = domain.coordinate_names
         laws = [Law.of(field, self.names, self.coordinates, self.parameters, domain.dimensions) for field in fields]
         self.domain = domain.for_degree(max(law.degree for law in laws))
@@ -237,22 +238,44 @@ class SemilinearEquation:
         return np.ascontiguousarray(matrix[:count])
 
     def observe(self, expression: Expression, states: np.ndarray) -> np.ndarray:
-        """Values (batch,) of an observable in fields and coordinates, reduced over space by mean, max, min or sum.
+        """Values (batch,) of an observable in fields and coordinates, made numbers as `spde.expressions` says.
 
-        mean(f) is the integral of f over the domain, divided by its volume.
+        mean(f) is the integral of f over the domain, divided by its volume; energy(f) is half the integral of the
+        squared gradient, mode(f, k) the coefficient of the k-th orthonormal eigenfunction of the Laplacian from the
+        lowest wavenumber on, u(x) the sum of all coefficients times these there.
         """
         values = dict(zip(self.names, np.split(self.fields(states), len(self.names)), strict=True))
         values |= {name: x[:, None] for name, x in self.domain.coordinates.items()}
         outcome = expression(values, self._reduce)
         if outcome.ndim > 1 and outcome.shape[0] > 1:
-            raise SpdeError(f"observable {expression.text!r} is a field: reduce it with mean, max, min or sum")
+            raise SpdeError(
+                f"observable {expression.text!r} is a field: take a number of it with mean, max, min, sum, mode, "
+                f"energy, or at a place, as {self.names[0]}({', '.join(f'{a.length / 2:g}' for a in self.domain.axes)})"
+            )
         return np.broadcast_to(outcome.reshape(outcome.shape[-1:]), (states.shape[1],))
 
-    def _reduce(self, name: str, array: np.ndarray) -> np.ndarray:
+    def weights(self, name: str, *numbers: float) -> np.ndarray:
+        """(grid_size,) w of a linear reduction: mean, sum, mode and at are the sum of w f over the grid."""
+        domain, key = self.domain, (name, *numbers)
+        if key not in self._weights:
+            make = {
+                "mean": lambda: np.full(domain.grid_size, domain.cell / domain.volume),
+                "sum": lambda: np.ones(domain.grid_size),
+                "mode": lambda: domain.weights_of_mode(int(numbers[0])),
+                "at": lambda: domain.weights_at(numbers),
+            }
+            self._weights[key] = make[name]()
+        return self._weights[key]
+
+    def _reduce(self, name: str, array: np.ndarray, *numbers: float) -> np.ndarray:
         if array.ndim < 2 or array.shape[0] == 1:
             raise SpdeError(f"{name}() is taken of something that does not depend on space")
+        if name == "energy":
+            return (array * self.domain.stiffness(array)).sum(axis=0, keepdims=True) / 2
         if name == "mean":
             return array.sum(axis=0, keepdims=True) * (self.domain.cell / self.domain.volume)
+        if numbers:
+            return (self.weights(name, *numbers)[:, None] * array).sum(axis=0, keepdims=True)
         return getattr(np, name)(array, axis=0, keepdims=True)
 
     def _check_dissipative(self, laws: Sequence[Law]) -> None:

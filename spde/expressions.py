@@ -46,7 +46,7 @@ _ELEMENTWISE = {
     "sqrt": np.sqrt,
     "abs": np.abs,
 }
-REDUCTIONS = ("mean", "max", "min", "sum")
+REDUCTIONS = ("mean", "max", "min", "sum", "mode", "energy")
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 RESERVED = (*_ELEMENTWISE, *REDUCTIONS, *_CONSTANTS)
 
@@ -58,7 +58,8 @@ class Expression:
     ----------
     text : the expression
     variables : names that it may use
-    reductions : whether mean, max, min, sum (over space) and comparisons are allowed, as in observables
+    reductions : whether comparisons and numbers made of a field are allowed, as in observables: mean, max, min, sum
+        and energy of it, its k-th mode `mode(u, k)`, its value at a place `u(0.5)`
 
     Raises
     ------
@@ -119,11 +120,27 @@ class Expression:
 
     def _check_call(self, name: str, args: list[ast.expr], depth: int) -> None:
         known = (*_ELEMENTWISE, *(REDUCTIONS if self._reductions else ()))
-        if name not in known:
+        at = self._reductions and name in self.variables
+        if name not in known and not at:
             raise self._refuse(f"unknown function {name!r} (known: {', '.join(known)})")
-        if len(args) != 1:
-            raise self._refuse(f"{name} takes one argument, {len(args)} given")
-        self._check(args[0], depth + 1)
+        if at and not args:
+            raise self._refuse(f"{name}() without a place")
+        if not at and len(args) != (2 if name == "mode" else 1):
+            wanted = "a field and the number of a mode" if name == "mode" else "one argument"
+            raise self._refuse(f"{name} takes {wanted}, {len(args)} arguments given")
+        for argument in args:
+            self._check(argument, depth + 1)
+        numbers = [_fold(number) for number in (args if at else args[1:])]
+        if None in numbers:
+            raise self._refuse(f"{name}(...) takes a place in numbers" if at else f"the number of {name} is none")
+        if name == "mode" and not (numbers[0] >= 1 and numbers[0].is_integer()):
+            raise self._refuse("modes are numbered 1, 2, ...; another number")
+
+    def _reduction(self, name: str, args: list[ast.expr]) -> tuple[str, ast.expr, list[float]]:
+        """Name, field and numbers of a reduction; a field at a place is called `at`."""
+        if name in self.variables:
+            return "at", ast.Name(id=name), [_fold(number) for number in args]
+        return name, args[0], [_fold(number) for number in args[1:]]
 
     def _finite(self, node: ast.AST) -> float | None:
         """Value of a part without variables, None of any other. Refuses what is never finite."""
@@ -138,8 +155,8 @@ class Expression:
             case ast.Compare(left=left, comparators=[right]):
                 self._finite(left), self._finite(right)
                 return None
-            case ast.Call(func=ast.Name(id=name), args=[argument]):
-                inner = self._finite(argument)
+            case ast.Call(func=ast.Name(id=name), args=args):
+                inner = next(self._finite(argument) for argument in args)
                 if inner is None or name not in _ELEMENTWISE:
                     return None
                 with np.errstate(all="ignore"):
@@ -161,7 +178,8 @@ class Expression:
         Parameters
         ----------
         values : an array for each variable, broadcastable against each other
-        reduce : reduce(name, array) carries out mean, max, min and sum over space
+        reduce : reduce(name, array, *numbers) carries out mean, max, min, sum and energy over space, and `mode` and
+            `at`, with the number of a mode and the coordinates of a place
 
         Returns
         -------
@@ -181,9 +199,11 @@ class Expression:
                 return np.float64(value)
             case ast.Name(id=name):
                 return values[name] if name in values else np.float64(_CONSTANTS[name])
-            case ast.Call(func=ast.Name(id=name), args=[argument]):
-                inner = self._walk(argument, values, reduce)
-                return _ELEMENTWISE[name](inner) if name in _ELEMENTWISE else reduce(name, inner)
+            case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _ELEMENTWISE:
+                return _ELEMENTWISE[name](self._walk(argument, values, reduce))
+            case ast.Call(func=ast.Name(id=name), args=args):
+                name, argument, numbers = self._reduction(name, args)
+                return reduce(name, self._walk(argument, values, reduce), *numbers)
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 outcome = _COMPARE[type(op)](self._walk(left, values, reduce), self._walk(right, values, reduce))
                 return np.asarray(outcome, dtype=float)
@@ -193,8 +213,8 @@ class Expression:
 
         Parameters
         ----------
-        reduction : called with the name of a reduction and its SymPy argument, gives the SymPy symbol that stands for
-            it; without it reductions are refused
+        reduction : called with the name of a reduction, its SymPy argument and its numbers, gives the SymPy symbol
+            that stands for it; without it reductions are refused
 
         Raises
         ------
@@ -218,8 +238,9 @@ class Expression:
                     return symbols[name]
                 case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _ELEMENTWISE:
                     return getattr(sympy, {"abs": "Abs"}.get(name, name))(build(argument))
-                case ast.Call(func=ast.Name(id=name), args=[argument]) if reduction is not None:
-                    return reduction(name, build(argument))
+                case ast.Call(func=ast.Name(id=name), args=args) if reduction is not None:
+                    name, argument, numbers = self._reduction(name, args)
+                    return reduction(name, build(argument), *numbers)
             raise self._refuse("only a smooth pointwise formula is allowed here; found a reduction or comparison")
 
         formula = build(self._tree)

@@ -26,6 +26,7 @@ REFUSED = {
     "unknown key": ("lag_time:", "lag_tme:", "ensemble.lag_tme: unknown key; did you mean 'lag_time'?"),
     "unknown nested key": ("count: 3", "cuont: 3", "koopman.coordinates.cuont: unknown key; did you mean 'count'?"),
     "misspelt value": ("neumann", "neuman", "'neuman' is not available; did you mean 'neumann'?"),
+    "comma without quotes": ("observable: mean(u)", "observable: mode(u, 2)", "In {...} that has to be in quotes"),
     "misspelt section": ("koopman:", "kopman:", "kopman: unknown key; did you mean 'koopman'?"),
     "not a number": ("duration: 20", "duration: long", "ensemble.duration"),
     "not finite": ("time_step: 0.01", "time_step: .inf", "ensemble.time_step"),

@@ -22,6 +22,7 @@ from kswgd_hpc.report import view
 from spde.catalogue import named_equation
 from spde.domain import Domain
 from spde.equations import Field, SemilinearEquation
+from spde.errors import SpdeError
 from spde.noise import Covariance
 
 COMM = MPI.COMM_WORLD
@@ -52,13 +53,15 @@ MAPS = {
     "of modes": FunctionMap(["c1*c2", "tanh(c1)"], LinearMap(RNG.normal(size=(2, 8)), 2)),
     "of functions": FunctionMap(["c1**2", "c2/c3"], FunctionMap(["x*y", "x", "3 + y**2"], PLANE)),
     "field": expression_map(
-        ["mean(u)", "mean(u**2)*mean(x*sin(u)) - mean(u)", "sum(u**3)"],
+        ["mean(u)", "mean(u**2)*mean(x*sin(u)) - mean(u)", "sum(u**3)", "u(0.7)**2 + mode(u**2, 2)"],
         FIELDS,
         LinearMap(None, 8),
     ),
     "spectral field": expression_map(
-        ["mean(u)", "mean(u**2)*mean(x*sin(u))"], interval("spectral"), LinearMap(None, 8)
+        ["mean(u)", "mean(u**2)*mean(x*sin(u))", "exp(-u(2.1))*mode(u, 3)"], interval("spectral"), LinearMap(None, 8)
     ),
+    "energy": expression_map(["energy(u)", "energy(u)*u(1) - mean(u**4)"], FIELDS, LinearMap(None, 8)),
+    "spectral energy": expression_map(["energy(u)**2"], interval("spectral"), LinearMap(None, 8)),
 }
 
 
@@ -79,6 +82,10 @@ def matrices(mobility, states):
 @pytest.mark.parametrize("name", MAPS)
 def test_curved_coordinates_move_as_differences_say(name, kind):
     observed, h = MAPS[name], 1e-4
+    if "energy" in name and kind == "of the state":
+        with pytest.raises(SpdeError, match="noise that depends on the state"):
+            observed.velocity(np.zeros((8, 1)), np.zeros((8, 1)), mobilities(8)[kind])
+        return
     d = 2 if name in ("plane", "of functions") else 8
     states, drift, slopes = RNG.normal(size=(d, 5)), RNG.normal(size=(d, 5)), RNG.normal(size=(5, len(observed)))
     shifts = h * np.eye(d)[:, :, None]
@@ -132,8 +139,10 @@ def test_functions_of_fields_in_the_plane_move_by_their_noise(amplitude, discret
     """Against the noise applied to each mode in turn, and differences."""
     system, h = equation(amplitude, discretization), 1e-4
     d, M = system.dimension, system.mobility
-    observed = expression_map(["mean(u*v)", "mean(v**2)*sum(y*u)"], system, LinearMap(None, d))
-    states, drift, slopes = RNG.normal(size=(d, 3)), RNG.normal(size=(d, 3)), RNG.normal(size=(3, 2))
+    # the energy has no second derivatives where noise is multiplied
+    last = "u(0.4, 1.1)*mode(v, 3)" + " + energy(u)*energy(v)" * isinstance(amplitude, float)
+    observed = expression_map(["mean(u*v)", "mean(v**2)*sum(y*u)", last], system, LinearMap(None, d))
+    states, drift, slopes = RNG.normal(size=(d, 3)), RNG.normal(size=(d, 3)), RNG.normal(size=(3, 3))
     noise = []
     for mode in np.eye(d):
         values = system.each(system.domain.synthesis, np.repeat((mode * system.scales)[:, None], 3, axis=1))

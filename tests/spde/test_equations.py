@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from fields import custom, named
 
-from spde.domain import Interval
+from spde.domain import Domain, Interval
 from spde.errors import BlowUpError, SpdeError
 from spde.expressions import Expression
+from spde.noise import Covariance
 from spde.stepping import Noise
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
@@ -290,6 +291,48 @@ def test_observables_reduce_the_field_over_space(boundary, discretization):
         outcome = equation.observe(Expression(text, equation.variables, reductions=True), states)
         assert outcome.shape == (4,)
         np.testing.assert_allclose(outcome, expected, rtol=1e-12, atol=1e-14)
+
+
+@every_boundary
+@pytest.mark.parametrize("discretization", ["finite_difference", "spectral"])
+def test_values_at_places_modes_and_energies_are_those_of_the_eigenfunctions(boundary, discretization):
+    """In the plane, of 1.5 times the fourth and -0.7 times the second eigenfunction."""
+    domain = Domain.box([2.0, 1.5], [6, 5], boundary, discretization)
+    equation = custom(domain, 1.0, "u - u**3", 0.5, covariance=Covariance("matern", length=0.5, smoothness=2.0))
+    domain, order = equation.domain, equation.domain.order
+    modes = np.zeros((equation.dimension, 2))
+    modes[order[[3, 1]], :] = np.array([[1.5], [-0.7]]) * [1.0, 2.0]
+    states = equation.from_modes(modes)
+
+    def observed(text):
+        return equation.observe(Expression(text, equation.variables, reductions=True), states)
+
+    fourth, second = domain.modes(order[[3, 1]], [np.array([0.3]), np.array([1.2])])[0]
+    value = 1.5 * fourth - 0.7 * second
+    np.testing.assert_allclose(observed("u(0.3, 1.2)"), [value, 2 * value], atol=1e-12)
+    np.testing.assert_allclose(observed("mode(u, 4)"), [1.5, 3.0], atol=1e-12)
+    np.testing.assert_allclose(observed("mode(u, 3)"), 0.0, atol=1e-12)
+    energy = (1.5**2 * domain.eigenvalues[order[3]] + 0.7**2 * domain.eigenvalues[order[1]]) / 2
+    np.testing.assert_allclose(observed("energy(u)"), [energy, 4 * energy])
+    x, y = (domain.coordinates[name][7] for name in "xy")
+    np.testing.assert_allclose(observed(f"u({x!r}, {y!r})"), equation.fields(states)[7], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("u(0.1, 0.2)", "2 coordinates of a place in a domain of 1 axes"),
+        ("u(1.2)", r"x = 1.2 is outside of the domain, which is \[0, 1\]"),
+        ("u(-0.1)", "outside"),
+        ("mode(u, 10)", "mode 10 of a field that has 9"),
+        ("u", r"or at a place, as u\(0.5\)"),
+        ("energy(2)", "does not depend on space"),
+    ],
+)
+def test_places_and_modes_that_a_field_does_not_have_are_refused(text, message):
+    equation = allen_cahn(Interval(1.0, 9))
+    with pytest.raises(SpdeError, match=message):
+        equation.observe(Expression(text, equation.variables, reductions=True), np.zeros((9, 4)))
 
 
 @pytest.mark.parametrize("text", ["u", "x", "u - mean(u)", "u > 0", "mean(u)*x", "mean(2)", "mean(mean(u))"])

@@ -74,6 +74,40 @@ def test_reductions_and_comparisons_go_through_the_reducer():
         np.testing.assert_array_equal(outcome, compare(U, X).astype(float))
 
 
+def test_places_and_numbers_of_modes_go_to_the_reducer():
+    called = []
+
+    def reduce(name, array, *numbers):
+        called.append((name, *numbers))
+        return array[:1]
+
+    text = "u(pi/4, -2*0.5) + mode(u**2, 3) - energy(u)"
+    expression = Expression(text, VARIABLES, reductions=True)
+    expression({"u": U, "x": X}, reduce)
+    assert called == [("at", np.pi / 4, -1.0), ("mode", 3.0), ("energy",)]
+    assert expression.names == {"u"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("u()", "without a place"),
+        ("u(x)", "takes a place in numbers"),
+        ("u(mean(u))", "takes a place in numbers"),
+        ("mode(u)", "a field and the number of a mode, 1 arguments given"),
+        ("mode(u, x)", "the number of mode is none"),
+        ("mode(u, 0)", "numbered 1, 2"),
+        ("mode(u, 1.5)", "numbered 1, 2"),
+        ("energy(u, 1)", "takes one argument, 2"),
+    ],
+)
+def test_places_and_numbers_of_modes_that_are_none_are_refused(text, message):
+    with pytest.raises(ExpressionError, match=message):
+        Expression(text, VARIABLES, reductions=True)
+    with pytest.raises(ExpressionError, match="unknown function"):
+        Expression("u(0.5)", VARIABLES)
+
+
 FORMULAS = [
     "u - u**3",
     "sin(u)*x",
