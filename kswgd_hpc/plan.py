@@ -27,6 +27,7 @@ from kswgd_hpc.feasible import (
     check_judging,
     check_modes,
     check_references,
+    seen_boundaries,
 )
 from kswgd_hpc.functions import FunctionMap, expression_map
 from kswgd_hpc.parallel import from_all, from_root, gather_blocks
@@ -113,6 +114,7 @@ def build(config: Config) -> Plan:
     check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
+    cases = seen_boundaries(cases, observed, mobility, config.seed)
     petsc_types.select(config.compute.device)
     check_device(config, observed, mobility)
     check_judging(config, system, d)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from kswgd_hpc import systems
-from kswgd_hpc.coordinates import Coordinates, LinearMap
+from kswgd_hpc.coordinates import CoordinateMap, Coordinates, LinearMap
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.functions import FunctionMap, expression_map
 from spde.equations import SemilinearEquation
@@ -60,6 +60,19 @@ class Boundary:
             return found if coordinates.map.linear else found - coordinates.velocity(0 * moved, states, mobility)
 
         return seen
+
+    def hidden(self, coordinates: CoordinateMap, mobility: Any, states: np.ndarray) -> float:
+        """Share of the noise of d, grad d . M grad d, that coordinates do not see, mean over states (d, n) outside."""
+        states = np.ascontiguousarray(states[:, self.level(states) > 0])
+        if not states.shape[1] or (isinstance(coordinates, LinearMap) and coordinates.matrix is None):
+            return 0.0
+        moved = np.ascontiguousarray(self.slope(states).T)
+        seen = coordinates.velocity(moved, states, mobility)
+        if not coordinates.linear:
+            seen = seen - coordinates.velocity(0 * moved, states, mobility)
+        own = np.linalg.pinv(coordinates.mobility(mobility, states), hermitian=True)
+        share = (seen[:, None, :] @ own @ seen[:, :, None])[:, 0, 0] / np.maximum(self.spread(states), 1e-300)
+        return float(np.clip(1 - share, 0.0, 1.0).mean())
 
 
 def outside(text: str) -> str:

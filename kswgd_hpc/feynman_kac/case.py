@@ -35,6 +35,7 @@ class Case:
     start : section of the initial law
     boundary : the set that stops paths, None where there is none
         of u less `boundary.lifted`, observable and source are then those that it begins as and is driven by
+    hidden : share of the noise of what the set compares that the dictionary's coordinates do not see
     """
 
     index: int
@@ -55,6 +56,7 @@ class Case:
     source: Callable | None = None
     driven: str = ""
     boundary: Boundary | None = None
+    hidden: float = 0.0
 
     @property
     def stream(self) -> int:

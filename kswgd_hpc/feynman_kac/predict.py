@@ -26,6 +26,7 @@ _TOGETHER = 512  # of them looked at
 _LEAST = 1e-4
 _FEW = 10  # pairs that carry what a start has become are few
 _GRID = 60
+_SLOWED = 2.0  # how much faster sets are reached, by the share of the noise of what they compare that is hidden
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,9 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         kept = starts.features @ (whole.basis @ drive.source)
         rest = np.hypot(starts.source - kept, starts.free * _left_over(means, case.driven, drive.source))
         projection = np.hypot(projection, rest * (1 - forgotten) / max(whole.typical_rate, 1e-300))
+    if case.hidden:
+        slowed = _SLOWED * case.hidden * np.abs(whole.exponents)
+        projection = np.hypot(projection, whole.shifted(starts.features, drive, times, slowed))
     row = _Row(
         levels,
         values,

@@ -343,6 +343,44 @@ def test_a_kind_says_which_keys_it_takes(row, said):
     assert said in str(error.value)
 
 
+PLANE = """
+seed: 2
+system: {kind: diffusion, variables: [x, y], potential: x**2/2 + y**2/2, temperature: 0.5}
+ensemble: {trajectories: 128, initial: {kind: gaussian, mean: 0.0, deviation: 0.7}, time_step: 0.01, burn_in: 2,
+           duration: 20, lag_time: 0.2}
+koopman: {coordinates: {kind: expressions, functions: [x]}, dictionary: {kind: gaussian, size: 40}, modes: 6}
+validation:
+  feynman_kac:
+    - {name: hit, kind: hitting_probability, target: SET, initial: {kind: constant, value: 0.0}, times: [0.5, 2, 8]}
+    - {name: wait, kind: hitting_time, target: SET, initial: {kind: constant, value: 0.0}}
+output: {directory: out}
+"""
+
+
+@pytest.mark.parametrize("a", [0.2, 0.5])
+def test_errors_allow_for_what_of_a_set_the_coordinates_do_not_see(a):
+    """(x + a y) / (1 + a^2)^(1/2) has the law of x on a line. Without the allowance errors are 3 to 12 budgets."""
+    _config, plan, found = predicted(PLANE.replace("SET", f"x + {a}*y > 1"))
+    line = (
+        PLANE.replace("[x, y]", "[x]")
+        .replace(" + y**2/2", "")
+        .replace("{kind: expressions, functions: [x]}", "{kind: identity}")
+    )
+    config = parse(line.replace("SET", f"x > {(1 + a**2) ** -0.5!r}"))
+    exact = build(config)
+    for case, same in zip(plan.cases, exact.cases, strict=True):
+        assert case.hidden == pytest.approx(a**2 / (1 + a**2))
+        assert same.hidden == 0
+        truth, prediction = referred(same, config, exact).values, found[case.name]
+        assert (np.abs(prediction.values - truth) < 3 * prediction.budget.total).all()
+        assert (prediction.budget.total < 2 * np.sqrt(case.hidden) * truth).all()
+
+
+def test_a_set_of_which_the_coordinates_see_too_little_is_refused():
+    with pytest.raises(ConfigurationError, match=r"kac\.hit: 80% of the noise .* hidden from koopman\.coordinates"):
+        build(parse(PLANE.replace("SET", "x + 2*y > 1")))
+
+
 def test_time_averages_beyond_the_thetas_are_refused():
     thetas = np.linspace(-1, 1, 5)
     entry, _plan = setting(FLAT, f"kind: rate_function, observable: x, thetas: {thetas.tolist()}, values: [0, 1.5]")
