@@ -220,7 +220,7 @@ def _few(times: list[float] | None, rate: float, ensemble) -> list[float] | None
     if times is None:
         return None
     longest = 1.0 / (_PATHS * rate) * ensemble.time_step
-    return [t for t in times if t <= longest] or times[:1]
+    return [t for t in times if t <= longest] or times[: 1 + (times[0] == 0)]
 
 
 def _run(config: Config, text: str) -> dict[str, dict]:

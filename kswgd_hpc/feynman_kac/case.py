@@ -25,7 +25,7 @@ class Case:
     index : of the entry; number : of the curve, over all entries
     observable, killing, source : functions of states (d, batch) -> (batch,); None where there is none
     sampler : initial states, see `systems.initial_states`
-    times : infinity alone for kinds without a time axis
+    times : after 0; infinity alone for kinds without a time axis
     trajectories : number of initial states
     method : of the reference, see `references.METHODS`, or auto
     tolerance : standard error wanted of the reference, None for what its trajectories give
@@ -35,6 +35,7 @@ class Case:
     start : section of the initial law
     boundary : the set that stops paths, None where there is none
         of u less `boundary.lifted`, observable and source are then those that it begins as and is driven by
+    begins : whether u at time 0 is asked for as well, which needs no prediction
     hidden : share of the noise of what the set compares that the dictionary's coordinates do not see
     """
 
@@ -57,6 +58,7 @@ class Case:
     driven: str = ""
     boundary: Boundary | None = None
     hidden: float = 0.0
+    begins: bool = False
 
     @property
     def stream(self) -> int:

@@ -36,7 +36,8 @@ def cases_of(config, system: Any, mobility: Any) -> list[Case]:
 
 def _curves(config, system: Any, mobility: Any, index: int, entry: Any) -> Iterator[Case]:
     path = f"validation.feynman_kac.{entry.name}"
-    times = (math.inf,) if entry.kind in STEADY else tuple(entry.times or [config.ensemble.duration])
+    asked = entry.times or [config.ensemble.duration]
+    times = (math.inf,) if entry.kind in STEADY else tuple(time for time in asked if time > 0)
     if entry.kind in TILTED:
         for number, theta in enumerate(entry.thetas):
             tilted = f"{-theta!r}*({entry.observable})"
@@ -48,6 +49,7 @@ def _curves(config, system: Any, mobility: Any, index: int, entry: Any) -> Itera
         boundary = stopped_by(system, mobility, entry, path)
     for number, start in enumerate(entry.initials or [None]):
         case = _case(config, system, index, entry, times, entry.killing, entry.observable, start)
+        case = replace(case, begins=asked[0] == 0 and entry.kind not in (*STEADY, "principal_eigenvalue"))
         if len(entry.initials) > 1:
             case = replace(case, name=f"{entry.name} start {number + 1}")
         yield case if boundary is None else _stopped(case, boundary)

@@ -35,7 +35,7 @@ class Prediction:
 
     values : (times,); budget : what they may be wrong by; rates : (r,) complex, of L + c, ascending
     control : u as a function of state and time, for references that can use one; None where it has no use
-    rejected : eigenvalues that were left out
+    rejected : eigenvalues that were left out; start : u at time 0 and its standard error, averages of f over the law
     cost : processor seconds of all ranks for the values, once the operators are there; budget_cost : for their errors
     """
 
@@ -46,6 +46,7 @@ class Prediction:
     rejected: int
     cost: float
     budget_cost: float
+    start: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Starts:
     features : (P,) mean of z; spread : (times,) standard error of the mean of u(X_0, t)
     layer : (times,) mean of what the operator leaves over of u(., t) there
     observable, source : means of f and g; offset : mean of what has the boundary values of u
-    free : share of the starts that are not stopped at once
+    free : share of the starts that are not stopped at once; square : mean square of u at time 0
+    count : of starts
     """
 
     features: np.ndarray
@@ -65,6 +67,14 @@ class Starts:
     source: float
     offset: float
     free: float
+    square: float
+    count: int
+
+    @property
+    def first(self) -> tuple[float, float]:
+        """Mean of u at time 0, and its standard error."""
+        value = self.observable + self.offset
+        return value, float(np.sqrt(max(self.square - value**2, 0.0) / max(self.count - 1, 1)))
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ class _Row:
     layer, projection : (times,) errors of the start and of f
     step : (times,) error of the time step; seconds : of this processor, for the values and for their errors
     features, drive : (P,) of the starts, and of f and g; None for a principal eigenvalue
+    start : see `Prediction`
     """
 
     levels: Levels
@@ -89,6 +100,7 @@ class _Row:
     seconds: np.ndarray
     features: np.ndarray | None = None
     drive: Drive | None = None
+    start: tuple[float, float] = (0.0, 0.0)
 
 
 def predict(
@@ -152,7 +164,8 @@ def _predicted(cases, features: Features, lag_time, regularization, seed, step_e
         budget = Budget(row.step, np.hypot(errors.error, row.spread), truncation, row.projection)
         whole, seconds = row.levels.whole, comm.allreduce(row.seconds + np.array([0.0, more]))
         control = _control(case, row.levels, features, means)
-        found[case.name] = Prediction(row.values, budget, whole.rates, control, whole.rejected, *map(float, seconds))
+        parts = (row.values, budget, whole.rates, control, whole.rejected, *map(float, seconds), row.start)
+        found[case.name] = Prediction(*parts)
     return found
 
 
@@ -226,6 +239,7 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         np.zeros(2),
         starts.features,
         drive,
+        starts.first,
     )
     return replace(row, seconds=np.array([made - began, time.process_time() - made]))
 
@@ -298,12 +312,13 @@ def _starts(
             rate = 0.0 if case.killing is None else case.killing(states)[:, None]
             over = moved @ forward - rate * (z @ forward) - z @ image
             layer = (over + (driven - z @ source)[:, None]).sum(axis=0)
-        numbers = [(free * case.observable(states)).sum(), driven.sum(), offset.sum(), free.sum()]
+        first = free * case.observable(states)
+        numbers = [part.sum() for part in (first, driven, offset, free, (first + offset) ** 2)]
         parts.append(np.concatenate([z.sum(axis=0), u.sum(axis=0), (u**2).sum(axis=0), layer, numbers]))
-    sums = sum_blocks(comm, parts, (features.size + 3 * times + 4,), len(blocks)) / count
+    sums = sum_blocks(comm, parts, (features.size + 3 * times + 5,), len(blocks)) / count
     z, u, square, layer, numbers = np.split(sums, features.size + times * np.arange(4))
     spread = np.sqrt(np.maximum(square - u**2, 0.0) / max(count - 1, 1)) if case.scattered else np.zeros(times)
-    return Starts(z, spread, layer, *(float(number) for number in numbers))
+    return Starts(z, spread, layer, *(float(number) for number in numbers), count)
 
 
 def _control(case: Case, levels: Levels, features: Features, means: Moments) -> Expansion | None:

@@ -8,7 +8,7 @@ Source: Touchette 2009, "The large deviation approach to statistical mechanics".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,21 @@ class Row:
     def of(cls, case: Case, prediction: Prediction, reference: Reference) -> Row:
         """Of a case."""
         axis = None if case.steady else ("times", np.array(case.times)[-len(prediction.values) :])
-        return cls(prediction.values, prediction.budget, reference, axis, prediction.rates, prediction.rejected)
+        row = cls(prediction.values, prediction.budget, reference, axis, prediction.rates, prediction.rejected)
+        return row._with_start(*prediction.start) if case.begins else row
+
+    def _with_start(self, value: float, error: float) -> Row:
+        """With u at time 0 before all others, an average over starts that prediction and reference share."""
+        budget = {
+            cause: np.append(error if cause == "sampling" else 0.0, getattr(self.budget, cause)) for cause in CAUSES
+        }
+        reference = replace(
+            self.reference,
+            values=np.append(value, self.reference.values),
+            errors=np.append(error, self.reference.errors),
+        )
+        values, times = np.append(value, self.values), np.append(0.0, self.axis[1])
+        return replace(self, values=values, budget=Budget(**budget), reference=reference, axis=("times", times))
 
 
 @dataclass(frozen=True)

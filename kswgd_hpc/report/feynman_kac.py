@@ -159,8 +159,8 @@ def _draw(upper: Axes, lower: Axes, name: str, case: dict) -> None:
 def _scales(upper: Axes, lower: Axes, case: dict) -> None:
     """Marks and scales: logarithmic where times or values run over decades."""
     places, both = case["places"], np.concatenate([case["koopman"], case["reference"]])
-    if case["axis"] == "times" and places[-1] > 10 * places[0]:
-        lower.set_xscale("log")
+    if case["axis"] == "times" and places[-1] > 10 * places[places > 0][0]:
+        lower.set_xscale("log", nonpositive="mask")
         canvas.plain_logarithm(lower.xaxis)
     elif case["axis"] not in _AXES or len(places) == 1:
         lower.set_xlim(places[0] - 0.5, places[-1] + 0.5)

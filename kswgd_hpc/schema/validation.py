@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from kswgd_hpc.schema.base import Finite, Formula, Name, Positive, Section, Text
+from kswgd_hpc.schema.base import Finite, Formula, Name, NonNegative, Positive, Section, Text
 from kswgd_hpc.schema.ensemble import Initial
 from kswgd_hpc.schema.koopman import Sets
 
@@ -95,7 +95,7 @@ class FeynmanKac(Section):
     thetas: Annotated[list[Finite], Field(min_length=1, max_length=200)] | None = None
     values: Annotated[list[Finite], Field(min_length=1, max_length=1000)] | None = None
     initial: Initials | None = None
-    times: Annotated[list[Positive], Field(min_length=1)] | None = None
+    times: Annotated[list[NonNegative], Field(min_length=1)] | None = None
     trajectories: Annotated[int, Field(ge=2, le=2**31)] = 4096
     reference: Literal["auto", "closed_form", "deterministic", "monte_carlo", "multilevel", "splitting"] = "auto"
     tolerance: Positive | None = None
@@ -130,6 +130,8 @@ class FeynmanKac(Section):
                 raise ValueError(f"'{key}': this key is required")
         if self.kind == "expectation" and self.observable is None and self.source is None:
             raise ValueError("'observable': this key is required")
+        if self.times == [0]:
+            raise ValueError("'times': u at time 0 is f itself; give a time after it, too")
         if self.reference not in ("auto", *keys.references):
             raise ValueError(f"kind: {self.kind} takes reference: {', '.join(keys.references)}")
         if self.kind == "rate_function" and len(self.thetas) < FEWEST_THETAS:

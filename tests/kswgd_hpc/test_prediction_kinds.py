@@ -343,6 +343,30 @@ def test_a_kind_says_which_keys_it_takes(row, said):
     assert said in str(error.value)
 
 
+def test_curves_may_begin_at_time_zero(tmp_path):
+    """There u is f, averaged over the starts; a path that starts in its set has reached it."""
+    rows = """
+    - {name: free, observable: x**2, times: [0, 1],
+       initial: [{kind: constant, value: 0.5}, {kind: gaussian, deviation: 0.5}]}
+    - {name: hit, kind: hitting_probability, target: x > 1, initial: {kind: gaussian, mean: 1.0}, times: [0, 0.5]}
+    - {name: killed, observable: x, killing: x**2, initial: {kind: constant, value: 1.0}, times: [0, 0.1, 2],
+       reference: monte_carlo, trajectories: 400}
+"""
+    assert run_command(WELL.replace(ROWS, rows), tmp_path, command="validate").returncode == 0
+    found = results(tmp_path)
+    np.testing.assert_array_equal(found["feynman_kac/free/times"], [0, 1])
+    free, error = found["feynman_kac/free/koopman"][:, 0], found["feynman_kac/free/koopman_error"][:, 0]
+    assert free[0] == 0.25
+    assert error[0] == 0
+    assert error[1] == pytest.approx(0.25 * np.sqrt(2 / 16384), rel=0.1)
+    assert abs(free[1] - 0.25) < 4 * error[1]
+    assert found["feynman_kac/hit/koopman"][0] == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_array_equal(found["feynman_kac/killed/koopman"][0], 1.0)
+    assert found["feynman_kac/killed/reference"].shape == found["feynman_kac/killed/verdict"].shape == (3,)
+    with pytest.raises(ConfigurationError, match="u at time 0 is f itself; give a time after it"):
+        parse(WELL.replace(ROWS, rows.replace("[0, 1]", "[0]")))
+
+
 PLANE = """
 seed: 2
 system: {kind: diffusion, variables: [x, y], potential: x**2/2 + y**2/2, temperature: 0.5}
