@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from kswgd_hpc import feynman_kac, judging, storage
@@ -14,9 +13,6 @@ from kswgd_hpc.errors import ConfigurationError, DataError
 from kswgd_hpc.galerkin import REPLICATED
 from spde.equations import SemilinearEquation
 
-_STARTS = 4  # at which a set is looked at
-_MOST_HIDDEN = 0.25  # of the noise of what a set compares: with more, errors are no longer told by what is seen
-
 
 def check_boundaries(cases: list[feynman_kac.Case], by_generator: bool) -> None:
     """That the generator acts on the dictionary where it is restricted to what is outside of a set."""
@@ -26,22 +22,6 @@ def check_boundaries(cases: list[feynman_kac.Case], by_generator: bool) -> None:
                 f"validation.feynman_kac.{case.name}: kind: {case.kind} needs a dictionary and coordinates with second "
                 "derivatives"
             )
-
-
-def seen_boundaries(cases: list[feynman_kac.Case], observed: CoordinateMap, mobility, seed: int) -> list:
-    """The cases with how much of their sets is hidden, where that is little enough for a prediction."""
-    found = []
-    for case in cases:
-        if case.boundary is not None:
-            hidden = case.boundary.hidden(observed, mobility, case.sampler(seed, case.stream, 0, _STARTS))
-            if hidden > _MOST_HIDDEN:
-                raise ConfigurationError(
-                    f"validation.feynman_kac.{case.name}: {hidden:.0%} of the noise of what its set compares is hidden "
-                    f"from koopman.coordinates, {_MOST_HIDDEN:.0%} may be; let them see more, or compare what they see"
-                )
-            case = replace(case, hidden=hidden)
-        found.append(case)
-    return found
 
 
 def check_modes(config: Config, coordinates: int) -> None:

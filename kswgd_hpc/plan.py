@@ -27,7 +27,6 @@ from kswgd_hpc.feasible import (
     check_judging,
     check_modes,
     check_references,
-    seen_boundaries,
 )
 from kswgd_hpc.functions import FunctionMap, expression_map
 from kswgd_hpc.parallel import from_all, from_root, gather_blocks
@@ -114,7 +113,9 @@ def build(config: Config) -> Plan:
     check_modes(config, len(observed))
     _check_derivatives(config, observed)
     mobility = _mobility(config, system, d)
-    cases = seen_boundaries(cases, observed, mobility, config.seed)
+    if _principal(config) is None:  # else there are no coordinates yet
+        for case in cases:
+            case.hidden(observed, mobility, config.seed)
     petsc_types.select(config.compute.device)
     check_device(config, observed, mobility)
     check_judging(config, system, d)

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from kswgd_hpc import streams
-from kswgd_hpc.coordinates import LinearMap
-from kswgd_hpc.errors import KswgdError
+from kswgd_hpc.coordinates import CoordinateMap, LinearMap, Mobility
+from kswgd_hpc.errors import ConfigurationError, KswgdError
 from kswgd_hpc.feynman_kac.boundary import Boundary
 from kswgd_hpc.functions import expression_map
 from spde.equations import SemilinearEquation
 from spde.errors import SpdeError
+
+_LOOKED_AT = 4  # starts
+_MOST_HIDDEN = 0.25  # of the noise of what a set compares
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,6 @@ class Case:
     boundary : the set that stops paths, None where there is none
         of u less `boundary.lifted`, observable and source are then those that it begins as and is driven by
     begins : whether u at time 0 is asked for as well, which needs no prediction
-    hidden : share of the noise of what the set compares that the dictionary's coordinates do not see
     """
 
     index: int
@@ -57,7 +59,6 @@ class Case:
     source: Callable | None = None
     driven: str = ""
     boundary: Boundary | None = None
-    hidden: float = 0.0
     begins: bool = False
 
     @property
@@ -69,6 +70,23 @@ class Case:
     def steady(self) -> bool:
         """Whether there is no end time."""
         return math.isinf(self.times[-1])
+
+    def hidden(self, observed: CoordinateMap, mobility: Mobility, seed: int) -> float:
+        """Share of the noise of what its set compares that coordinates do not see, at some of its starts.
+
+        Raises
+        ------
+        ConfigurationError : so much that errors are no longer told by what is seen
+        """
+        if self.boundary is None:
+            return 0.0
+        share = self.boundary.hidden(observed, mobility, self.sampler(seed, self.stream, 0, _LOOKED_AT))
+        if share > _MOST_HIDDEN:
+            raise ConfigurationError(
+                f"validation.feynman_kac.{self.name}: {share:.0%} of the noise of what its set compares is hidden from "
+                f"koopman.coordinates, {_MOST_HIDDEN:.0%} may be; let them see more, or compare what they see"
+            )
+        return share
 
 
 def formulas_of(cases: list[Case]) -> dict[str, Callable]:

@@ -224,8 +224,8 @@ def _expectation(case: Case, features: Features, means: Moments, levels: Levels,
         kept = starts.features @ (whole.basis @ drive.source)
         rest = np.hypot(starts.source - kept, starts.free * _left_over(means, case.driven, drive.source))
         projection = np.hypot(projection, rest * (1 - forgotten) / max(whole.typical_rate, 1e-300))
-    if case.hidden:
-        slowed = _SLOWED * case.hidden * np.abs(whole.exponents)
+    if hidden := case.hidden(features.sample.coordinates.map, features.mobility, seed):
+        slowed = _SLOWED * hidden * np.abs(whole.exponents)
         projection = np.hypot(projection, whole.shifted(starts.features, drive, times, slowed))
     row = _Row(
         levels,

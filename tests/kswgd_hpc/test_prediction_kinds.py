@@ -393,16 +393,25 @@ def test_errors_allow_for_what_of_a_set_the_coordinates_do_not_see(a):
     config = parse(line.replace("SET", f"x > {(1 + a**2) ** -0.5!r}"))
     exact = build(config)
     for case, same in zip(plan.cases, exact.cases, strict=True):
-        assert case.hidden == pytest.approx(a**2 / (1 + a**2))
-        assert same.hidden == 0
+        hidden = case.hidden(plan.observed, plan.mobility, 0)
+        assert hidden == pytest.approx(a**2 / (1 + a**2))
+        assert same.hidden(exact.observed, exact.mobility, 0) == 0
         truth, prediction = referred(same, config, exact).values, found[case.name]
         assert (np.abs(prediction.values - truth) < 3 * prediction.budget.total).all()
-        assert (prediction.budget.total < 2 * np.sqrt(case.hidden) * truth).all()
+        assert (prediction.budget.total < 2 * np.sqrt(hidden) * truth).all()
 
 
 def test_a_set_of_which_the_coordinates_see_too_little_is_refused():
     with pytest.raises(ConfigurationError, match=r"kac\.hit: 80% of the noise .* hidden from koopman\.coordinates"):
         build(parse(PLANE.replace("SET", "x + 2*y > 1")))
+
+
+def test_principal_directions_are_looked_at_once_they_are_known():
+    directions = PLANE.replace("{kind: expressions, functions: [x]}", "{kind: pod, count: 1}")
+    directions = directions.replace("y**2/2,", "2*y**2,")
+    assert predicted(directions.replace("SET", "x > 1"))[2]["hit"].budget.total.max() < 0.5
+    with pytest.raises(ConfigurationError, match="hidden from koopman"):
+        predicted(directions.replace("SET", "y > 0.5"))
 
 
 def test_time_averages_beyond_the_thetas_are_refused():
