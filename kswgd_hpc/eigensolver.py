@@ -235,8 +235,9 @@ def _read_options(eps: SLEPc.EPS, options: Mapping[str, object] | None) -> None:
         database[name] = value
     try:
         eps.setFromOptions()
-    except PETSc.Error as error:
-        raise SpectrumError(f"koopman.petsc_options, or an option of the command line: {_reason(error)}") from error
+    except (PETSc.Error, SystemError) as error:  # slepc4py 3.26 raises the second, caused by the first
+        said = _reason(error.__cause__ or error)
+        raise SpectrumError(f"koopman.petsc_options, or an option of the command line: {said}") from error
 
 
 def check_options(options: Mapping[str, object]) -> None:
@@ -250,7 +251,7 @@ def check_options(options: Mapping[str, object]) -> None:
             database.delValue(name)
 
 
-def _reason(error: PETSc.Error) -> str:
+def _reason(error: BaseException) -> str:
     """The last line of what PETSc says, which is the cause."""
     return (str(error).strip().splitlines() or ["unknown"])[-1].removeprefix("[0] ")
 

@@ -314,7 +314,7 @@ def test_values_at_places_modes_and_energies_are_those_of_the_eigenfunctions(bou
     np.testing.assert_allclose(observed("mode(u, 3)"), 0.0, atol=1e-12)
     energy = (1.5**2 * domain.eigenvalues[order[3]] + 0.7**2 * domain.eigenvalues[order[1]]) / 2
     np.testing.assert_allclose(observed("energy(u)"), [energy, 4 * energy])
-    x, y = (domain.coordinates[name][7] for name in "xy")
+    x, y = (float(domain.coordinates[name][7]) for name in "xy")
     np.testing.assert_allclose(observed(f"u({x!r}, {y!r})"), equation.fields(states)[7], atol=1e-12)
 
 
