@@ -35,9 +35,9 @@ class KernelStepper(Stepper):
         step: Callable[[np.ndarray, np.ndarray], None],
         rows: int,
         time_step: float,
-        scheme: str = "",
-        reason: str = "",
-        kick: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        scheme: str,
+        reason: str,
+        kick: Callable[[np.ndarray, np.ndarray], np.ndarray],
     ):
         super().__init__(time_step, scheme, reason)
         self._step = step
@@ -51,7 +51,7 @@ class KernelStepper(Stepper):
 
     def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """(d, batch) what normals (rows, batch) add to states."""
-        return super().kick(states, numbers) if self._kick is None else self._kick(states, numbers)
+        return self._kick(states, numbers)
 
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """States after some steps, in place."""

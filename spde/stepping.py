@@ -5,6 +5,7 @@ A stepper has `time_step`, the name of its `scheme`, the `reason` why it was cho
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -84,7 +85,7 @@ class PathIntegral:
             self.last = now
 
 
-class Stepper:
+class Stepper(ABC):
     """Advances batches of states of one system with one scheme and time step.
 
     Subclasses have `enter` (states to what is stepped, a new array), `leave` (back) and `march`.
@@ -116,17 +117,17 @@ class Stepper:
         return array
 
     @property
+    @abstractmethod
     def rows(self) -> int:
         """Random numbers that `kick` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kick(self, states: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """(d, batch) what random numbers (rows, batch) of a step add to states (d, batch): the part linear in them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def march(self, array: np.ndarray, noise: Noise, step: int, steps: int, trace: np.ndarray) -> np.ndarray:
         """The array after `steps` steps; may overwrite it. A trace (steps, d, batch), if not empty, gets each step."""
-        raise NotImplementedError
 
     def advance(
         self, states: np.ndarray, noise: Noise, step: int, steps: int, watch: Callable | None = None

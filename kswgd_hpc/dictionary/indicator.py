@@ -6,6 +6,7 @@ transported.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 
 import numpy as np
@@ -25,9 +26,9 @@ class IndicatorDictionary(SparseDictionary):
     smoothness = 0
     width = 1
 
+    @abstractmethod
     def cell(self, z: np.ndarray) -> np.ndarray:
         """(n,) index of the cell of each of the (n, c) points."""
-        raise NotImplementedError
 
     def sparse_values(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cell of each point, (n, 1), and ones."""

@@ -7,6 +7,7 @@ the functions are bounded by one and add up to one, and where there are no data 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -16,7 +17,7 @@ from kswgd_hpc.dictionary.centres import coarsening, square_distances
 from kswgd_hpc.dictionary.contractions import form, quadratic, times, trace
 
 
-class RadialDictionary:
+class RadialDictionary(ABC):
     """Normalised radial functions f = exp(-q(s)) of s = r^2 around given centres; a kind gives q and its derivatives.
 
     With w = 2 q'(s) / h^2 the logarithm of f has the gradient a_i = -w_i (z - z_i), and grad psi_i is
@@ -44,17 +45,17 @@ class RadialDictionary:
         RadialDictionary.__init__(found, centres, bandwidth)
         return found
 
+    @abstractmethod
     def exponent(self, s: np.ndarray) -> np.ndarray:
         """q(s)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def slope(self, s: np.ndarray) -> np.ndarray:
         """q'(s)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def curvature(self, s: np.ndarray) -> np.ndarray:
         """q''(s), finite also at s = 0."""
-        raise NotImplementedError
 
     def _squares(self, z: np.ndarray) -> np.ndarray:
         return square_distances(z, self.centres) / self.bandwidth**2
