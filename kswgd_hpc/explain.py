@@ -18,9 +18,10 @@ def explain(error: ValidationError, root: type[Section]) -> str:
     path = _path(location, root)
     if kind == "extra_forbidden":
         known = _keys_at(location[:-1], root)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        given = str(location[-1])
+        near = difflib.get_close_matches(given, known, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}"
-        if str(location[-1]).count(")") != str(location[-1]).count("("):
+        if given.count(")") != given.count("("):
             hint = "; is it a part of an expression with a comma? In {...} that has to be in quotes"
         message = f"{path}: unknown key{hint}"
     elif kind == "missing":

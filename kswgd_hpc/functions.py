@@ -16,7 +16,7 @@ from kswgd_hpc.coordinates import CoordinateMap, LinearMap, Mobility, apply_mobi
 from kswgd_hpc.errors import ConfigurationError
 from spde.equations import SemilinearEquation
 from spde.errors import SpdeError
-from spde.expressions import Expression, symbols
+from spde.expressions import Expression, no_reduction, symbols
 from spde.mobility import ModeMobility
 
 _NUMBERS = 2**22  # of a batch of gradients in the space of fields
@@ -60,7 +60,7 @@ class FunctionMap:
 
     def _values(self, states: np.ndarray) -> list[np.ndarray]:
         columns = dict(zip(self.inner.names, self.inner(states).T))
-        return [expression(columns, _no_space) for expression in self.expressions]
+        return [expression(columns, no_reduction) for expression in self.expressions]
 
     @staticmethod
     def _stacked(values: list, count: int) -> np.ndarray:
@@ -125,11 +125,6 @@ class FunctionMap:
         """(n, d) M J^T g of slopes g (n, c)."""
         inner = self._slopes(self.inner(states))
         return self.inner.lift((slopes[:, None, :] @ inner)[:, 0], mobility, states)
-
-
-def _no_space(name: str, _array: np.ndarray, *_numbers: float) -> np.ndarray:
-    what = "a coordinate at a place" if name == "at" else f"{name}()"
-    raise SpdeError(f"{what} is a number made of a field over space; these coordinates are numbers already")
 
 
 class FieldFunctionMap(FunctionMap):
@@ -306,10 +301,8 @@ class Integrals:
         return self._kept[name][1]
 
     def _constant_traces(self, mobility: Mobility) -> np.ndarray:
-        found = np.zeros(len(self))
-        for i, f in self._energies.items():
-            found[i] = self._trace(mobility, f)
-        return found
+        energies = self._energies
+        return np.array([self._trace(mobility, energies[i]) if i in energies else 0.0 for i in range(len(self))])
 
     def _trace(self, mobility: Mobility, f: int) -> float:
         """Sum of eigenvalues of minus the Laplacian times the mobility of the modes of a field."""

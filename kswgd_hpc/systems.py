@@ -13,11 +13,11 @@ from kswgd_hpc.config import Config
 from kswgd_hpc.errors import ConfigurationError
 from kswgd_hpc.schema.system import DiffusionSystem, SpdeSystem
 from spde.catalogue import named_equation
-from spde.diffusions import Diffusion, UnderdampedLangevin, VectorSystem, langevin, no_reduction, noise_matrix
+from spde.diffusions import Diffusion, UnderdampedLangevin, VectorSystem, langevin, noise_matrix
 from spde.domain import Domain
 from spde.equations import Field, SemilinearEquation
 from spde.errors import SpdeError
-from spde.expressions import Expression
+from spde.expressions import Expression, no_reduction
 from spde.manifolds import Circle, ManifoldDiffusion, Sphere, Torus
 from spde.noise import Covariance
 from spde.random import normals, uniforms

@@ -10,7 +10,7 @@ import numpy as np
 from spde import diffusion_steppers as steppers
 from spde.diffusion_steppers import KernelStepper, vector_function
 from spde.errors import SpdeError
-from spde.expressions import Expression, symbols
+from spde.expressions import Expression, no_reduction, symbols
 from spde.kernels import vector_kernel
 from spde.mobility import DiagonalField, MobilityField
 from spde.random import normals
@@ -57,12 +57,6 @@ class VectorSystem:
         """Values (batch,) of an observable in the variables."""
         outcome = expression(dict(zip(self.variables, states, strict=True)), no_reduction)
         return np.broadcast_to(outcome, (states.shape[1],))
-
-
-def no_reduction(name: str, _array: np.ndarray, *_numbers: float) -> np.ndarray:
-    """Refuse what makes numbers of fields in an observable of numbers."""
-    what = "a variable at a place" if name == "at" else f"{name}()"
-    raise SpdeError(f"{what} is a number made of a field over space; a diffusion's variables are numbers already")
 
 
 class Diffusion(VectorSystem):

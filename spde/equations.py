@@ -14,7 +14,7 @@ import numpy as np
 
 from spde.domain import Domain
 from spde.errors import SpdeError
-from spde.expressions import Expression, symbols
+from spde.expressions import REDUCTIONS, Expression, symbols
 from spde.forces import Force
 from spde.formulas import Law, wick
 from spde.mobility import ModeMobility, MultipliedField
@@ -248,9 +248,10 @@ class SemilinearEquation:
         values |= {name: x[:, None] for name, x in self.domain.coordinates.items()}
         outcome = expression(values, self._reduce)
         if outcome.ndim > 1 and outcome.shape[0] > 1:
+            middle = ", ".join(f"{axis.length / 2:g}" for axis in self.domain.axes)
             raise SpdeError(
-                f"observable {expression.text!r} is a field: take a number of it with mean, max, min, sum, mode, "
-                f"energy, or at a place, as {self.names[0]}({', '.join(f'{a.length / 2:g}' for a in self.domain.axes)})"
+                f"observable {expression.text!r} is a field: take a number of it with {', '.join(REDUCTIONS)}, or at a "
+                f"place, as {self.names[0]}({middle})"
             )
         return np.broadcast_to(outcome.reshape(outcome.shape[-1:]), (states.shape[1],))
 

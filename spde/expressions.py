@@ -156,7 +156,7 @@ class Expression:
                 self._finite(left), self._finite(right)
                 return None
             case ast.Call(func=ast.Name(id=name), args=args):
-                inner = next(self._finite(argument) for argument in args)
+                inner = self._finite(args[0])
                 if inner is None or name not in _ELEMENTWISE:
                     return None
                 with np.errstate(all="ignore"):
@@ -247,6 +247,12 @@ class Expression:
         if formula.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I):
             raise self._refuse("a part that is not a finite real number")
         return formula
+
+
+def no_reduction(name: str, _array: np.ndarray, *_numbers: float) -> np.ndarray:
+    """What refuses to reduce, where variables are numbers and no fields."""
+    what = "a variable at a place" if name == "at" else f"{name}()"
+    raise ExpressionError(f"{what} is a number made of a field over space; these variables are numbers already")
 
 
 def _degree(node: ast.AST) -> float:

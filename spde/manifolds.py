@@ -15,9 +15,9 @@ import numpy as np
 
 from spde.compiling import njit
 from spde.diffusion_steppers import KernelStepper
-from spde.diffusions import VectorSystem, gradient, no_reduction
+from spde.diffusions import VectorSystem, gradient
 from spde.errors import SpdeError
-from spde.expressions import Expression
+from spde.expressions import Expression, no_reduction
 from spde.kernels import vector_kernel
 from spde.mobility import MobilityField
 
