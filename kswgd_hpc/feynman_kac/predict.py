@@ -56,8 +56,7 @@ class Starts:
     features : (P,) mean of z; spread : (times,) standard error of the mean of u(X_0, t)
     layer : (times,) mean of what the operator leaves over of u(., t) there
     observable, source : means of f and g; offset : mean of what has the boundary values of u
-    free : share of the starts that are not stopped at once; square : mean square of u at time 0
-    count : of starts
+    free : share of the starts that are not stopped at once; first : u at time 0 and its standard error
     """
 
     features: np.ndarray
@@ -67,14 +66,7 @@ class Starts:
     source: float
     offset: float
     free: float
-    square: float
-    count: int
-
-    @property
-    def first(self) -> tuple[float, float]:
-        """Mean of u at time 0, and its standard error."""
-        value = self.observable + self.offset
-        return value, float(np.sqrt(max(self.square - value**2, 0.0) / max(self.count - 1, 1)))
+    first: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -306,19 +298,19 @@ def _starts(
         if case.boundary is not None:
             offset, free = case.boundary.lifted(states), 1.0 - case.boundary.inside(states)
         driven = free * (0.0 if case.source is None else case.source(states))
-        u = z @ forward + offset[:, None]
+        first = free * case.observable(states)
+        u = np.column_stack([first, z @ forward]) + offset[:, None]
         layer = np.zeros(times)
         if moved is not None:
             rate = 0.0 if case.killing is None else case.killing(states)[:, None]
             over = moved @ forward - rate * (z @ forward) - z @ image
             layer = (over + (driven - z @ source)[:, None]).sum(axis=0)
-        first = free * case.observable(states)
-        numbers = [part.sum() for part in (first, driven, offset, free, (first + offset) ** 2)]
+        numbers = [part.sum() for part in (first, driven, offset, free)]
         parts.append(np.concatenate([z.sum(axis=0), u.sum(axis=0), (u**2).sum(axis=0), layer, numbers]))
-    sums = sum_blocks(comm, parts, (features.size + 3 * times + 5,), len(blocks)) / count
-    z, u, square, layer, numbers = np.split(sums, features.size + times * np.arange(4))
-    spread = np.sqrt(np.maximum(square - u**2, 0.0) / max(count - 1, 1)) if case.scattered else np.zeros(times)
-    return Starts(z, spread, layer, *(float(number) for number in numbers), count)
+    sums = sum_blocks(comm, parts, (features.size + 3 * times + 6,), len(blocks)) / count
+    z, u, square, layer, numbers = np.split(sums, features.size + np.cumsum([0, times + 1, times + 1, times]))
+    spread = np.sqrt(np.maximum(square - u**2, 0.0) / max(count - 1, 1)) if case.scattered else np.zeros(times + 1)
+    return Starts(z, spread[1:], layer, *map(float, numbers), (float(u[0]), float(spread[0])))
 
 
 def _control(case: Case, levels: Levels, features: Features, means: Moments) -> Expansion | None:
